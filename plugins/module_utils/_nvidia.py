@@ -1,0 +1,242 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_util is PRIVATE to the collection.
+"""GPUs as nvidia-smi, sysfs and procfs tell of them: parsing only, no verdicts.
+
+nvidia-smi prints its errors on standard output, among the rows and with exit status 0 as well, so every line is
+proven to be a row before it counts as one. The traps are named where they are handled; all were seen on drivers
+450 to 610.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import cuda_of_driver
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia_names import GPU_NAMES
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia_pci_ids import PCI_DEVICES
+
+# (argv, timeout in seconds) -> (exit status, standard output, standard error).
+# 124: it was killed at the timeout; 127: there is no such command.
+Runner = t.Callable[[t.List[str], float], t.Tuple[int, str, str]]
+TIMED_OUT = 124
+NOT_FOUND = 127
+
+# nvidia-smi may hang for minutes on a sick GPU.
+SMI_TIMEOUT = 30.0
+
+# Known to every driver in use (470 to 610), and what may be missing: one unknown field fails the whole query.
+FIELDS = (
+    "index",
+    "uuid",
+    "pci.bus_id",
+    "name",
+    "driver_version",
+    "memory.total",
+    "memory.used",
+    "memory.free",
+    "compute_cap",
+    "mig.mode.current",
+    "mig.mode.pending",
+    "persistence_mode",
+)
+_UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
+_NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
+_BUS_ID = re.compile(r"^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$")
+# Cells that say "this card has no such thing", as against "this card is broken".
+_ABSENT_CELLS = ("N/A", "[N/A]", "[Not Supported]", "[Not Found]", "[Requested functionality has been deprecated]", "")
+
+
+class SmiAnswer(t.NamedTuple):
+    """One look at the GPUs. ``noise`` are the lines that are no rows: errors and warnings, in nvidia-smi's words."""
+
+    status: int
+    gpus: t.List[t.Dict[str, t.Any]]
+    noise: t.List[str]
+
+
+def is_fault(cell: str) -> bool:
+    """Whether a cell says that the card is broken: ``[GPU is lost]``, ``[Unknown Error]``, ``ERR!``."""
+    return cell == "ERR!" or (cell.startswith("[") and cell not in _ABSENT_CELLS)
+
+
+def number(cell: str) -> float | None:
+    """The number in a cell, or ``None`` for everything that is not one."""
+    return float(cell) if _NUMBER.match(cell) else None
+
+
+def split_row(line: str, fields: t.Sequence[str]) -> dict[str, str] | None:
+    """One CSV row as a mapping, or ``None`` when the line is no row.
+
+    Nothing is quoted, so a comma in the product name would shift the columns: surplus cells go to ``name``.
+    """
+    cells = [cell.strip() for cell in line.split(", ")]
+    surplus = len(cells) - len(fields)
+    if surplus < 0 or (surplus and "name" not in fields):
+        return None
+    if surplus:
+        at = list(fields).index("name")
+        cells[at : at + surplus + 1] = [", ".join(cells[at : at + surplus + 1])]
+    row = dict(zip(fields, cells))
+    if not _BUS_ID.match(row.get("pci.bus_id", "")) or not row.get("index", "").isdigit():
+        return None
+    return row
+
+
+def normal_bus_id(bus_id: str) -> str:
+    """``00000000:65:00.0`` and ``0000:65:00.0`` are one card; the short lower-case form is the kernel's."""
+    domain, rest = bus_id.lower().split(":", 1)
+    return domain[-4:].rjust(4, "0") + ":" + rest
+
+
+def gpu_facts(row: t.Mapping[str, str]) -> dict[str, t.Any]:
+    """A row as facts: memory in MiB, what the card does not have or cannot say as ``None``, faults by their cells."""
+    name = row.get("name", "")
+    known = GPU_NAMES.get(name) or GPU_NAMES.get("NVIDIA " + name)
+    capability = row.get("compute_cap", "")
+    if not _NUMBER.match(capability):
+        capability = known[1] if known else ""
+    memory = {}
+    for key in ("total", "used", "free"):
+        value = number(row.get("memory." + key, ""))
+        memory[key] = None if value is None else int(value)
+    return {
+        "index": int(row["index"]),
+        "uuid": row.get("uuid") or None,
+        "bus_id": normal_bus_id(row["pci.bus_id"]),
+        "name": name,
+        "compute_capability": capability or None,
+        "memory_total_mib": memory["total"],
+        "memory_used_mib": memory["used"],
+        "memory_free_mib": memory["free"],
+        "mig_mode": row.get("mig.mode.current") or None,
+        "mig_mode_pending": row.get("mig.mode.pending") or None,
+        "persistence_mode": row.get("persistence_mode") or None,
+        "driver_version": row.get("driver_version") or None,
+        "faults": sorted({cell for cell in row.values() if is_fault(cell)}),
+    }
+
+
+def parse_rows(text: str, fields: t.Sequence[str]) -> tuple[list[dict[str, t.Any]], list[str]]:
+    """Rows as facts, and the lines that are no rows. Never raises, whatever the text."""
+    gpus = []
+    noise = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        row = split_row(line, fields)
+        if row is None:
+            noise.append(line.strip())
+        else:
+            gpus.append(gpu_facts(row))
+    return gpus, noise
+
+
+def query_gpus(run: Runner, nvidia_smi: str = "nvidia-smi") -> SmiAnswer:
+    """Ask nvidia-smi for all GPUs; fields that this driver does not know are left out and asked again without."""
+    fields = list(FIELDS)
+    while True:
+        status, out, err = run([nvidia_smi, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"], SMI_TIMEOUT)
+        unknown = _UNKNOWN_FIELD.search(out) or _UNKNOWN_FIELD.search(err)
+        if status == 0 or not unknown or unknown.group(1) not in fields or len(fields) <= 4:
+            break
+        fields.remove(unknown.group(1))
+    gpus, noise = parse_rows(out, fields)
+    noise += [line.strip() for line in err.splitlines() if line.strip()]
+    return SmiAnswer(status, gpus, noise)
+
+
+def count_mig_devices(listing: str) -> dict[int, int]:
+    """MIG instances per GPU index, from ``nvidia-smi -L`` (an instance is a line that begins with two spaces)."""
+    counts: dict[int, int] = {}
+    current = None
+    for line in listing.splitlines():
+        head = re.match(r"GPU (\d+):", line)
+        if head:
+            current = int(head.group(1))
+            counts[current] = 0
+        elif current is not None and re.match(r"\s+MIG ", line):
+            counts[current] += 1
+    return counts
+
+
+def read_text(root: str, path: str) -> str | None:
+    """A small file below ``root`` as text, or ``None`` when it cannot be read."""
+    try:
+        with open(os.path.join(root, path.lstrip("/")), "rb") as stream:
+            return stream.read(65536).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def pci_cards(root: str) -> list[dict[str, t.Any]] | None:
+    """NVIDIA's GPUs and NVSwitches on the PCI bus, from sysfs; ``None`` when there is no PCI bus to look at.
+
+    Works without a driver and without root. ``kind`` is ``gpu`` (class 0x0300, 0x0302) or ``nvswitch`` (class 0x0680).
+    """
+    base = os.path.join(root, "sys/bus/pci/devices")
+    try:
+        addresses = sorted(os.listdir(base))
+    except OSError:
+        return None
+    cards = []
+    for address in addresses:
+        folder = "sys/bus/pci/devices/" + address
+        if (read_text(root, folder + "/vendor") or "").strip() != "0x10de":
+            continue
+        kind = {"0x0300": "gpu", "0x0302": "gpu", "0x0680": "nvswitch"}.get((read_text(root, folder + "/class") or "").strip()[:6])
+        if kind is None:
+            continue
+        device = (read_text(root, folder + "/device") or "").strip().replace("0x", "", 1).lower()
+        known = PCI_DEVICES.get(device)
+        cards.append(
+            {
+                "bus_id": address.lower(),
+                "kind": kind,
+                "device_id": device,
+                "arch": known[0] if known else None,
+                "compute_capability": (known[1] or None) if known else None,
+                "name": known[2] if known else None,
+            }
+        )
+    return cards
+
+
+def loaded_driver(root: str) -> str | None:
+    """Version of the loaded kernel module, from ``/proc/driver/nvidia/version``; ``None`` when it is not loaded."""
+    text = read_text(root, "proc/driver/nvidia/version")
+    # Proprietary and open modules word the line differently; both carry one dotted version after "Kernel Module".
+    match = re.search(r"Kernel Module.*?\s(\d{3,}(?:\.\d+)+)\b", text or "")
+    return match.group(1) if match else None
+
+
+def driver_facts(loaded: str | None, gpus: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """The driver as module (loaded) and as library (what nvidia-smi says), and the CUDA version it speaks."""
+    library = next((gpu["driver_version"] for gpu in gpus if gpu["driver_version"]), None)
+    version = library or loaded
+    return {"version": version, "loaded_version": loaded, "library_version": library, "cuda": cuda_of_driver(version) if version else None}
+
+
+__all__ = [
+    "FIELDS",
+    "NOT_FOUND",
+    "Runner",
+    "SmiAnswer",
+    "TIMED_OUT",
+    "count_mig_devices",
+    "driver_facts",
+    "gpu_facts",
+    "is_fault",
+    "loaded_driver",
+    "normal_bus_id",
+    "number",
+    "parse_rows",
+    "pci_cards",
+    "query_gpus",
+    "read_text",
+    "split_row",
+]
