@@ -1,0 +1,56 @@
+"""A fleet of its own for the checks, on its own subnet, so that a running demo is left alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Fleet
+from tests.fleet.checks.playbook import ROOT, Run, run_playbook
+from tests.fleet.config import Settings
+
+LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "checks.yml"
+
+Play = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Bare hosts, made anew. FLEET_KEEP=1 leaves them up afterwards for a look."""
+    settings = Settings.from_environment(
+        {
+            **os.environ,
+            "FLEET_NAME": "checks",
+            "FLEET_SUBNET": os.environ.get("FLEET_CHECKS_SUBNET", "10.213.78.0/24"),
+            "FLEET_STATE": str(ROOT / ".fleet" / "checks"),
+        }
+    )
+    made = Fleet(settings)
+    made.prepare()
+    made.down()
+    made.up(LAYOUT)
+    made.images()
+    yield made
+    if os.environ.get("FLEET_KEEP") != "1":
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def play(fleet: Fleet) -> Play:
+    """Run a playbook on the fleet: ``play("site.yml", "--check")``. Logs stay in .fleet/checks/logs."""
+    logs = Path(fleet.inventory).parent / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    count = 0
+
+    def run(playbook: str, *arguments: str) -> Run:
+        nonlocal count
+        count += 1
+        log = logs / f"{count:02d}-{Path(playbook).stem}.log"
+        run = run_playbook(fleet.inventory, playbook, *arguments, log=log)
+        print(f"\n{log.name}: {' '.join([playbook, *arguments])}: exit status {run.rc} after {run.seconds:.0f} s; {run.recap}")
+        return run
+
+    return run
