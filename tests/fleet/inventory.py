@@ -6,11 +6,12 @@ from typing import Any
 
 from tests.fleet.config import Settings
 from tests.fleet.layout import Layout
+from tests.fleet.standins.nvidia.hostfiles import STANDIN_ROOT
 
 USER = "ops"
 # Hosts get new keys whenever they are made anew, so their keys say nothing here.
 SSH_OPTIONS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
-STANDIN_ROOT = "/opt/llmops-standin/root"
+
 
 
 def inventory(layout: Layout, settings: Settings, fleet_vars: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,25 @@
-"""The services host: what it serves and from where. Filled out by aptrepo.py."""
+"""The services host: registry storage, archives and signed apt repositories, made in the cache and mounted into it."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
 from typing import Any
 
+from tests.fleet import aptrepo, packages
 from tests.fleet.config import Settings
 from tests.fleet.engine import Engine
 from tests.fleet.hostimages import HostImages
+from tests.fleet.shell import FleetError, step
 
+# folder of the cache -> where the services host has it
 FOLDERS = {"registry": "/var/lib/docker-registry", "www": "/srv/www", "apt-proxy": "/var/cache/fleet-apt"}
+_HERE = Path(__file__).resolve().parent
+_CTK = _HERE / "standins" / "nvidia" / "nvidia_ctk.py"
 
 
 def mounts(settings: Settings) -> list[str]:
@@ -17,17 +28,94 @@ def mounts(settings: Settings) -> list[str]:
 
 
 def ensure_content(settings: Settings, engine: Engine, images: HostImages) -> None:
-    """Make what the services host serves: folders and signed apt repositories."""
+    """Make what the services host serves, unless it is there as this checkout would make it."""
     for folder in FOLDERS:
         (settings.cache / folder).mkdir(parents=True, exist_ok=True)
     (settings.cache / "www" / "archives").mkdir(exist_ok=True)
+    apt = settings.cache / "www" / "apt"
+    key = _key(settings)
+    wanted = _digest(key)
+    stamp = apt / ".content"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    with step("Building the stand-in packages and their signed repositories"):
+        compose = _compose_plugin(settings, engine, images)
+        shutil.rmtree(apt, ignore_errors=True)
+        aptrepo.write_flat(apt / "nvidia/stable/deb/amd64", packages.nvidia_packages(_CTK.read_bytes()), key, "llmops NVIDIA stand-in")
+        for suite, (distribution, _) in packages.DOCKER_SUITES.items():
+            root = apt / "docker/linux" / distribution
+            aptrepo.write_suite(root, suite, packages.docker_packages(suite, compose), key, "llmops Docker stand-in")
+            shutil.copyfile(key.public, root / "gpg")
+        aptrepo.write_flat(apt / "ubuntu-standin", packages.ubuntu_packages(), key, "llmops Ubuntu stand-in")
+        shutil.copyfile(key.public, apt / "nvidia/gpgkey")
+        stamp.write_text(wanted)
 
 
 def public_key(settings: Settings) -> str:
     """The armoured public key that signs the fleet's apt repositories."""
-    return ""
+    return _key(settings).public.read_text()
 
 
 def inventory_vars(settings: Settings, address: str) -> dict[str, Any]:
-    """Variables that point roles at the services host."""
-    return {"fleet_services_address": address}
+    """Variables for every host: where the services host is, and the public key its repositories are signed with."""
+    key_file = settings.state / "apt-key.asc"
+    key_file.write_text(public_key(settings))
+    return {
+        "fleet_services_address": address,
+        "fleet_services_url": f"http://{address}",
+        "fleet_registry_url": f"http://{address}:5000",
+        "fleet_apt_key_file": str(key_file),
+        "fleet_apt_key_fingerprint": _key(settings).fingerprint,
+    }
+
+
+def _key(settings: Settings) -> aptrepo.SigningKey:
+    return aptrepo.SigningKey(settings.cache / "apt-key")
+
+
+def _digest(key: aptrepo.SigningKey) -> str:
+    """What the repositories are made from: this code, the nvidia-ctk stand-in and the key."""
+    sources = [_CTK, _HERE / "packages.py", _HERE / "aptrepo.py", Path(__file__)]
+    recipe = hashlib.sha256(key.fingerprint.encode())
+    for source in sources:
+        recipe.update(source.read_bytes())
+    return recipe.hexdigest()
+
+
+def _compose_plugin(settings: Settings, engine: Engine, images: HostImages) -> bytes:
+    """The real Compose program, out of Debian 13's package; kept in the cache."""
+    kept = settings.cache / "compose" / f"docker-compose-{packages.COMPOSE_VERSION}"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        script = "cd /tmp && apt-get -q update >&2 && apt-get -q download docker-compose >&2 && dpkg-deb --fsys-tarfile docker-compose_*.deb"
+        deb = kept.parent / "docker-compose.tar"
+        with open(deb, "wb") as out:
+            out.write(_output(engine, images.ensure("debian13"), script))
+        with tarfile.open(deb) as archive:
+            member = archive.extractfile(f".{packages.COMPOSE_PLUGIN}")
+            if member is None:
+                raise FleetError(f"Debian 13's docker-compose package has no {packages.COMPOSE_PLUGIN}.")
+            kept.write_bytes(member.read())
+        deb.unlink()
+    return kept.read_bytes()
+
+
+def _output(engine: Engine, image: str, script: str) -> bytes:
+    """Standard output of a shell script run in a throw-away container, as bytes."""
+    container = engine.docker("create", "--network=host", image, "/bin/sh", "-ec", f"({script}) > /out").stdout.strip()
+    try:
+        done = engine.docker("start", "--attach", container, check=False)
+        if done.returncode != 0:
+            raise FleetError(f"`{script}` failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        return _copy_out(engine, container, "/out")
+    finally:
+        engine.docker("rm", "--force", "--volumes", container, check=False)
+
+
+def _copy_out(engine: Engine, container: str, path: str) -> bytes:
+    done = subprocess.run(engine.command("cp", f"{container}:{path}", "-"), capture_output=True, check=False)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        member = archive.extractfile(Path(path).name)
+        if member is None:
+            raise FleetError(f"{path} could not be copied out of the container.")
+        return member.read()
