@@ -1,0 +1,70 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_util is PRIVATE to the collection.
+"""Connection options of the Dify modules: declared once, and turned into a client."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ansible.module_utils.basic import env_fallback
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import TIMEOUT, DifyClient
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, open_url_transport
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+def connection_arguments() -> dict[str, dict[str, t.Any]]:
+    return {
+        "url": {"type": "str", "required": True, "fallback": (env_fallback, ["DIFY_URL"])},
+        "admin_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["DIFY_ADMIN_KEY"])},
+        "admin_key_file": {"type": "path", "no_log": False, "fallback": (env_fallback, ["DIFY_ADMIN_KEY_FILE"])},
+        "email": {"type": "str", "fallback": (env_fallback, ["DIFY_EMAIL"])},
+        "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["DIFY_PASSWORD"])},
+        "workspace_id": {"type": "str", "fallback": (env_fallback, ["DIFY_WORKSPACE_ID"])},
+        "validate_certs": {"type": "bool", "default": True},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "float", "default": TIMEOUT},
+    }
+
+
+def read_key(path: str, name: str) -> str:
+    """A key from a file: the file is either the key itself or a JSON object that holds it under ``name``."""
+    with open(path, encoding="utf-8") as handle:
+        text = handle.read().strip()
+    if text.startswith("{"):
+        return str(json.loads(text).get(name) or "")
+    return text
+
+
+def http_client(module: AnsibleModule, url: str, timeout: float) -> JsonClient:
+    transport = open_url_transport(validate_certs=module.params["validate_certs"], ca_path=module.params.get("ca_path"))
+    return JsonClient(url, transport, timeout=timeout)
+
+
+def client_of(module: AnsibleModule) -> DifyClient:
+    """The client that the module's connection options describe. Ends the module when the key file cannot be read."""
+    params = module.params
+    key = params["admin_key"]
+    if not key and params["admin_key_file"]:
+        try:
+            key = read_key(params["admin_key_file"], "ADMIN_API_KEY")
+        except (OSError, ValueError) as error:
+            module.fail_json(msg=f"admin_key_file {params['admin_key_file']} cannot be read: {error}. It is written by the dify role on the Dify host.")
+        if not key:
+            module.fail_json(msg=f"admin_key_file {params['admin_key_file']} holds no ADMIN_API_KEY.")
+        module.no_log_values.add(key)
+    return DifyClient(
+        http_client(module, params["url"], params["timeout"]),
+        admin_key=key,
+        email=params["email"],
+        password=params["password"],
+        workspace_id=params["workspace_id"],
+    )
+
+
+__all__ = ["client_of", "connection_arguments", "http_client", "read_key"]

@@ -1,0 +1,153 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_util is PRIVATE to the collection.
+"""A Dify release on disk: fetched or copied, checked, unpacked, and moved into place in one step.
+
+Layout: ``<home>/releases/<version>/docker`` (upstream's files untouched, apart from ``volumes``, which links to the one
+``<home>/volumes`` that outlives every release; what upstream ships there is copied in without touching existing files).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+
+COMPOSE_FILE = "docker-compose.yaml"
+
+
+class ReleaseError(Exception):
+    """The release cannot be had; the message says what was found and what to do."""
+
+
+def release_path(home: str, version: str) -> str:
+    return os.path.join(home, "releases", version, "docker")
+
+
+def is_installed(home: str, version: str) -> bool:
+    path = release_path(home, version)
+    return os.path.isfile(os.path.join(path, COMPOSE_FILE)) and os.path.islink(os.path.join(path, "volumes"))
+
+
+def install(
+    home: str, version: str, url: str | None = None, src: str | None = None, checksum: str | None = None, validate_certs: bool = True, timeout: int = 60
+) -> None:
+    """Bring the release into its place. Raises :class:`ReleaseError`; then nothing of it is left behind."""
+    releases = os.path.join(home, "releases")
+    try:
+        os.makedirs(releases, mode=0o755, exist_ok=True)
+        os.makedirs(os.path.join(home, "volumes"), mode=0o755, exist_ok=True)
+        for name in os.listdir(releases):
+            if name.startswith(".unpack-"):
+                shutil.rmtree(os.path.join(releases, name))  # an interrupted run
+        work = tempfile.mkdtemp(prefix=".unpack-", dir=releases)
+        os.chmod(work, 0o755)
+    except OSError as error:
+        raise ReleaseError(f"{home} cannot be prepared: {error}") from error
+    try:
+        found = _obtain(work, url, src, checksum, validate_certs, timeout)
+        _share_volumes(found, os.path.join(home, "volumes"))
+        place = release_path(home, version)
+        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        if os.path.lexists(place):
+            shutil.rmtree(place)
+        os.rename(found, place)
+    except OSError as error:
+        raise ReleaseError(f"Dify {version} cannot be put under {releases}: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _obtain(work: str, url: str | None, src: str | None, checksum: str | None, validate_certs: bool, timeout: int) -> str:
+    """The ``docker`` folder of the release, somewhere below ``work``."""
+    if src and os.path.isdir(src):
+        origin = src if os.path.isfile(os.path.join(src, COMPOSE_FILE)) else os.path.join(src, "docker")
+        if not os.path.isfile(os.path.join(origin, COMPOSE_FILE)):
+            raise ReleaseError(f"{src} holds no docker/{COMPOSE_FILE}; give the folder of a Dify release.")
+        return str(shutil.copytree(origin, os.path.join(work, "docker"), symlinks=True))
+    archive = src or os.path.join(work, "release.tar.gz")
+    if not src:
+        _download(str(url), archive, validate_certs, timeout)
+    elif not os.path.isfile(archive):
+        raise ReleaseError(f"{src} does not exist on this host.")
+    _check(archive, checksum, url or str(src))
+    return _unpack(archive, os.path.join(work, "tree"), url or str(src))
+
+
+def _download(url: str, target: str, validate_certs: bool, timeout: int) -> None:
+    from ansible.module_utils.urls import open_url
+
+    try:
+        answer = open_url(url, timeout=timeout, validate_certs=validate_certs, http_agent="llmops.dify_xinference", follow_redirects="all")
+        with open(target, "wb") as handle:
+            shutil.copyfileobj(answer, handle, 1 << 20)
+    except Exception as error:  # urllib's, ssl's, http.client's and module_utils.urls' own
+        raise ReleaseError(
+            f"The Dify release could not be downloaded from {url}: {error}. "
+            "Check dify_release_url, or point it (or dify_release_src) at a copy this host can reach."
+        ) from error
+
+
+def _check(archive: str, checksum: str | None, origin: str) -> None:
+    if not checksum:
+        return
+    algorithm, _unused, wanted = checksum.rpartition(":")
+    algorithm = algorithm or "sha256"
+    if algorithm not in hashlib.algorithms_available:
+        raise ReleaseError(f"dify_release_checksum: {algorithm} is no known algorithm; write sha256:<hex>.")
+    digest = hashlib.new(algorithm)
+    with open(archive, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    if digest.hexdigest() != wanted.lower():
+        raise ReleaseError(
+            f"{origin} has {algorithm} {digest.hexdigest()}, expected {wanted}: the archive is damaged or not the one you mean. Nothing was unpacked."
+        )
+
+
+def _unpack(archive: str, tree: str, origin: str) -> str:
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            compose = re.compile(r"(^|/)docker/" + re.escape(COMPOSE_FILE) + "$")
+            roots = sorted((m.name[: -len(COMPOSE_FILE) - 1] for m in members if compose.search(m.name)), key=len)
+            if not roots:
+                raise ReleaseError(f"{origin} holds no docker/{COMPOSE_FILE}: it is no archive of a Dify release.")
+            root = roots[0]
+            wanted = [m for m in members if m.name == root or m.name.startswith(root + "/")]
+            for member in wanted:
+                # The archive is data, not a program: nothing may land outside, nothing special is made.
+                parts = member.name.split("/")
+                inside = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname)) if member.issym() else root
+                plain = member.isreg() or member.isdir() or member.issym()
+                if ".." in parts or member.name.startswith("/") or not plain or not (inside + "/").startswith(root + "/"):
+                    raise ReleaseError(f"{origin} holds a suspicious entry ({member.name}); nothing was unpacked.")
+                member.uid = member.gid = os.getuid()
+                member.uname = member.gname = ""
+            for member in wanted:
+                tar.extract(member, tree)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ReleaseError(f"{origin} cannot be unpacked: {error}. The archive is damaged, or not a .tar.gz.") from error
+    return os.path.join(tree, root)
+
+
+def _share_volumes(release: str, volumes: str) -> None:
+    """Copy what the release ships under ``volumes`` to the shared folder, where it lacks it, and link there."""
+    shipped = os.path.join(release, "volumes")
+    if os.path.isdir(shipped) and not os.path.islink(shipped):
+        for folder, _unused, files in os.walk(shipped):
+            target = os.path.normpath(os.path.join(volumes, os.path.relpath(folder, shipped)))
+            os.makedirs(target, exist_ok=True)
+            for name in files:
+                if not os.path.lexists(os.path.join(target, name)):
+                    shutil.copy2(os.path.join(folder, name), os.path.join(target, name))
+        shutil.rmtree(shipped)
+    os.symlink(volumes, shipped)
+
+
+__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_installed", "release_path"]

@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dify_env
+short_description: Write Dify's .env from the release's example, the host's secrets and your settings
+version_added: 0.1.0
+author: The llmops.dify_xinference contributors (@llmops)
+description:
+  - Writes C(.env) beside a release's C(docker-compose.yaml), mode V(0600), from that release's C(.env.example).
+  - Every secret is put into every variable that must carry it. Names the release does not know are refused with the
+    nearest one it knows. No variable keeps a secret that stands in the public example.
+extends_documentation_fragment:
+  - llmops.dify_xinference.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Only variables that differ, secrets hidden.
+  idempotent:
+    support: full
+options:
+  path:
+    description: The release's C(docker) folder.
+    type: path
+    required: true
+  secrets_file:
+    description: JSON file of the host's secrets, as M(llmops.dify_xinference.secrets_file) keeps it.
+    type: path
+    required: true
+  settings:
+    description: Variables set by the role. Those the release does not know are left out.
+    type: dict
+    default: {}
+  user_settings:
+    description: Variables set by the user; they win over O(settings) and are refused when the release does not know them.
+    type: dict
+    default: {}
+  known_names:
+    description: Names to accept although no file of the release mentions them.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Configure Dify
+  llmops.dify_xinference.dify_env:
+    path: /opt/dify/releases/1.16.1/docker
+    secrets_file: /opt/dify/secrets.json
+    user_settings:
+      LOG_LEVEL: INFO
+"""
+
+RETURN = r"""
+names:
+  description: Names of the variables that differ from before.
+  type: list
+  elements: str
+  returned: success
+  sample: [LOG_LEVEL]
+"""
+
+import glob
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _secrets
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
+
+
+def read(path: str) -> str:
+    with open(path, encoding="utf-8") as handle:
+        return handle.read()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "secrets_file": {"type": "path", "required": True, "no_log": False},
+            "settings": {"type": "dict", "default": {}},
+            "user_settings": {"type": "dict", "default": {}},
+            "known_names": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    target = os.path.join(params["path"], ".env")
+    try:
+        example = read(os.path.join(params["path"], ".env.example"))
+        compose = read(os.path.join(params["path"], "docker-compose.yaml"))
+        more = [read(path) for path in sorted(glob.glob(os.path.join(params["path"], "envs", "**", "*.env.example"), recursive=True))]
+        secrets = _secrets.load(params["secrets_file"])
+        before = read(target) if os.path.exists(target) else ""
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"Dify's configuration cannot be made: {error}")
+    module.no_log_values.update(secrets.values())
+
+    known = _dify_env.known_names(example, compose, more, params["known_names"])
+    try:
+        _dify_env.check_names(params["user_settings"], known)
+        settings = {name: value for name, value in {**_dify_env.SECURE_SETTINGS, **params["settings"]}.items() if name in known}
+        settings.update(params["user_settings"])
+        settings.update(_dify_env.secret_settings(secrets, known))
+        text = _dify_env.render(example, settings)
+    except _dify_env.EnvRefused as error:
+        module.fail_json(msg=str(error))
+    leftovers = [] if module.check_mode and not secrets else _dify_env.public_leftovers(text, example, compose)
+    if leftovers:
+        module.fail_json(msg=f"{', '.join(leftovers)}: would keep a value that stands in Dify's public example. Is {params['secrets_file']} complete?")
+
+    old, new = _dify_env.parse(before), _dify_env.parse(text)
+    difference = Difference()
+    for name in sorted(set(old) | set(new)):
+        hide = name in _dify_env.SECRET_VARIABLES or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))
+        difference.add(name, new.get(name), old.get(name), secret=hide)
+    mode = os.stat(target).st_mode & 0o777 if before else 0o600
+    difference.add("mode", "0600", f"{mode:04o}")
+    changed = difference.changed or before != text
+    if changed and not module.check_mode:
+        try:
+            _secrets.write_private(target, text)
+        except OSError as error:
+            module.fail_json(msg=f"{target} cannot be written: {error}")
+    module.exit_json(changed=changed, names=difference.names, diff={"before_header": target, "after_header": target, **difference.diff()})
+
+
+if __name__ == "__main__":
+    main()

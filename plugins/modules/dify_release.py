@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dify_release
+short_description: Unpack a Dify release beside the ones already there
+version_added: 0.1.0
+author: The llmops.dify_xinference contributors (@llmops)
+description:
+  - Puts the C(docker) folder of a Dify release under C(<home>/releases/<version>/docker), untouched, and lets its
+    C(volumes) point at the one C(<home>/volumes) that all releases share.
+  - A release is unpacked beside its place and moved there whole, so an interrupted run leaves nothing half done; a
+    release that is there is not fetched again.
+extends_documentation_fragment:
+  - llmops.dify_xinference.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  home:
+    description: Folder that holds everything of Dify on this host.
+    type: path
+    required: true
+  version:
+    description: Release tag, for example V(1.16.1).
+    type: str
+    required: true
+  url:
+    description: Archive (C(.tar.gz)) of the release; C(docker/) may lie at any depth. Not needed with O(src).
+    type: str
+  checksum:
+    description: Expected checksum of the archive, as C(sha256:<hex>) or plain SHA-256.
+    type: str
+  src:
+    description: Folder on this host that holds a release (the one with C(docker/) in it), or a C(.tar.gz). Used instead of O(url).
+    type: path
+  validate_certs:
+    description: Whether TLS certificates are verified while downloading.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds without a byte after which a download is given up.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Have Dify 1.16.1 on the host
+  llmops.dify_xinference.dify_release:
+    home: /opt/dify
+    version: 1.16.1
+    url: https://github.com/langgenius/dify/archive/refs/tags/1.16.1.tar.gz
+"""
+
+RETURN = r"""
+path:
+  description: The release's C(docker) folder.
+  type: str
+  returned: success
+  sample: /opt/dify/releases/1.16.1/docker
+installed:
+  description: Whether the release is on the host now (false in check mode on a host that lacks it).
+  type: bool
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_installed, release_path
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import version_key
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "home": {"type": "path", "required": True},
+            "version": {"type": "str", "required": True},
+            "url": {"type": "str"},
+            "checksum": {"type": "str"},
+            "src": {"type": "path"},
+            "validate_certs": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 60},
+        },
+        required_one_of=[("url", "src")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        version_key(params["version"])
+        installed = is_installed(params["home"], params["version"])
+        changed = not installed
+        if changed and not module.check_mode:
+            install(
+                params["home"],
+                params["version"],
+                url=params["url"],
+                src=params["src"],
+                checksum=params["checksum"],
+                validate_certs=params["validate_certs"],
+                timeout=params["timeout"],
+            )
+            installed = True
+    except (ReleaseError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    path = release_path(params["home"], params["version"])
+    module.exit_json(
+        changed=changed,
+        path=path,
+        installed=installed,
+        diff={"before": "" if changed else f"{path}\n", "after": f"{path}\n"},
+    )
+
+
+if __name__ == "__main__":
+    main()
