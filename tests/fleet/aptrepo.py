@@ -5,12 +5,15 @@ from __future__ import annotations
 import email.utils
 import gzip
 import hashlib
+import io
 import shutil
+import subprocess
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fleet.packages import Package
+from tests.fleet.packages import Contents, Package
 from tests.fleet.shell import run
 
 KEY_OWNER = "llmops fleet stand-in repository <llmops@example.invalid>"
@@ -82,13 +85,63 @@ def build_package(package: Package, folder: Path) -> Path:
             target.write_bytes(content)
             target.chmod(mode)
             size += len(content)
+        for path, link in package.links.items():
+            (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+            (root / path.lstrip("/")).symlink_to(link)
+        for path in package.folders:
+            (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         control = root / "DEBIAN"
         control.mkdir()
         (control / "control").write_text(package.control(size // 1024 + 1))
         if package.conffiles:
             (control / "conffiles").write_text("".join(f"{path}\n" for path in package.conffiles))
-        run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(root), str(folder / name)], environment={"SOURCE_DATE_EPOCH": _EPOCH})
+        for script, content in package.scripts.items():
+            (control / script).write_bytes(content)
+            (control / script).chmod(0o755)
+        # Every file gets one age, so that the same package gives the same bytes.
+        run(["find", str(root), "-exec", "touch", "--no-dereference", f"--date=@{_EPOCH}", "{}", "+"])
+        run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(root), str(folder / name)], environment={"SOURCE_DATE_EPOCH": _EPOCH})
     return folder / name
+
+
+def read_contents(deb: Path) -> Contents:
+    """What a .deb carries, manual pages and documentation left out."""
+    files: dict[str, tuple[bytes, int]] = {}
+    links: dict[str, str] = {}
+    folders: list[str] = []
+    with _tar_of(deb, "--fsys-tarfile") as archive:
+        for member in archive:
+            path = member.name.removeprefix(".")
+            if path.startswith(("/usr/share/doc/", "/usr/share/man/")):
+                continue
+            if member.isfile():
+                files[path] = (_content(archive, member), member.mode)
+            elif member.issym():
+                links[path] = member.linkname
+            elif member.isdir():
+                folders.append(path)
+    with _tar_of(deb, "--ctrl-tarfile") as archive:
+        control = {member.name.removeprefix("./"): _content(archive, member) for member in archive if member.isfile()}
+    used = [*files, *links]
+    empty = tuple(path for path in folders if path.count("/") > 1 and not any(other.startswith(f"{path}/") for other in used))
+    return Contents(
+        version=run(["dpkg-deb", "--field", str(deb), "Version"]).stdout.strip(),
+        files=files,
+        links=links,
+        folders=tuple(path for path in empty if not path.startswith("/usr/share/")),
+        scripts={name: control[name] for name in ("preinst", "postinst", "prerm", "postrm") if name in control},
+        conffiles=tuple(control.get("conffiles", b"").decode().split()),
+    )
+
+
+def _tar_of(deb: Path, what: str) -> tarfile.TarFile:
+    done = subprocess.run(["dpkg-deb", what, str(deb)], capture_output=True, check=True)
+    return tarfile.open(fileobj=io.BytesIO(done.stdout))
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    return stream.read() if stream else b""
 
 
 def packages_index(debs: Sequence[tuple[Path, str]]) -> str:
@@ -126,13 +179,18 @@ def write_flat(folder: Path, packages: Sequence[Package], key: SigningKey, origi
     _write_release(folder, _index_files(folder, "", index), key, origin)
 
 
-def write_suite(root: Path, suite: str, packages: Sequence[Package], key: SigningKey, origin: str) -> None:
-    """A suite of a repository with dists/: `URIs: <root>`, `Suites: <suite>`, `Components: stable`."""
+def write_suite(root: Path, suite: str, debs: Sequence[Path], key: SigningKey, origin: str) -> None:
+    """A suite of a repository with dists/: `URIs: <root>`, `Suites: <suite>`, `Components: stable`; debs are copied in."""
     pool = f"dists/{suite}/pool/stable/amd64"
-    debs = [build_package(package, root / pool) for package in packages]
-    index = packages_index([(deb, f"{pool}/{deb.name}") for deb in debs])
+    (root / pool).mkdir(parents=True, exist_ok=True)
+    placed = []
+    for deb in debs:
+        place = f"{pool}/{deb.name}"
+        # A link, not a copy: the suites have the same packages.
+        (root / place).hardlink_to(deb)
+        placed.append((deb, place))
     folder = root / "dists" / suite
-    _write_release(folder, _index_files(folder, "stable/binary-amd64/", index), key, origin, suite, "stable")
+    _write_release(folder, _index_files(folder, "stable/binary-amd64/", packages_index(placed)), key, origin, suite, "stable")
 
 
 def _index_files(folder: Path, prefix: str, index: str) -> list[tuple[str, bytes]]:

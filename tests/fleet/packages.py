@@ -1,7 +1,7 @@
 """The stand-in packages that the fleet's apt repositories serve, as data. Every description says STAND-IN.
 
-Names, versions and dependencies are upstream's; what the packages carry is ours, but for the Compose plugin of Debian 12,
-which is the real program out of Debian 13's package.
+The toolkit's packages carry our own shims under upstream's names, versions and dependencies. Docker's packages carry
+Debian's builds of the real programs under Docker's names and conflicts.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NVIDIA_VERSIONS = ("1.19.1-1", "1.20.0-1")
-# suite of Docker's repository -> (distribution in its URL, version suffix as Docker writes it)
-DOCKER_SUITES = {"bookworm": ("debian", "debian.12~bookworm"), "trixie": ("debian", "debian.13~trixie"), "noble": ("ubuntu", "ubuntu.24.04~noble")}
-# Debian 12 has Docker 20.10.24, Debian 13 (and the host that is called noble) 26.1.5.
-DOCKER_VERSIONS = {"bookworm": "20.10.24", "trixie": "26.1.5", "noble": "26.1.5"}
-COMPOSE_VERSION = "2.26.1"
-COMPOSE_PLUGIN = "/usr/libexec/docker/cli-plugins/docker-compose"
+# suite of Docker's repository -> distribution in its URL; all three carry the same packages, built from Debian 13's
+DOCKER_SUITES = {"bookworm": "debian", "trixie": "debian", "noble": "ubuntu"}
+# What Docker's stand-ins are made of; their programs need no newer libc than Debian 12 and Ubuntu 22.04 have.
+DEBIAN_SOURCES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd")
+PLUGINS = "/usr/libexec/docker/cli-plugins"
 
 _HOOK = """#!/bin/sh
 # STAND-IN of nvidia-container-runtime-hook: there is no GPU to hand to the container.
@@ -49,7 +48,11 @@ runtimes = ["runc", "crun"]
 
 @dataclass(frozen=True)
 class Package:
-    """One binary package: files maps absolute path -> (content, mode)."""
+    """One binary package.
+
+    files maps absolute path -> (content, mode), links maps absolute path -> target, folders are empty folders; scripts
+    are maintainer scripts by name (postinst, ...).
+    """
 
     name: str
     version: str
@@ -57,6 +60,9 @@ class Package:
     depends: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, tuple[bytes, int]] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    scripts: Mapping[str, bytes] = field(default_factory=dict)
     architecture: str = "amd64"
     conffiles: tuple[str, ...] = ()
 
@@ -118,32 +124,73 @@ def nvidia_packages(nvidia_ctk: bytes) -> list[Package]:
     return found
 
 
-def docker_packages(suite: str, compose_plugin: bytes) -> list[Package]:
-    """Docker's five packages for a suite of its repository; they bring Debian's Docker under Docker's names.
+@dataclass(frozen=True)
+class Contents:
+    """What a Debian package carries: the same fields as Package has, and its version."""
 
-    compose_plugin is the real Compose program, carried where the distribution's own is too old.
+    version: str
+    files: Mapping[str, tuple[bytes, int]]
+    links: Mapping[str, str]
+    folders: tuple[str, ...]
+    scripts: Mapping[str, bytes]
+    conffiles: tuple[str, ...]
+
+
+def docker_packages(debian: Mapping[str, Contents]) -> list[Package]:
+    """Docker's five packages under Docker's names and conflicts; the programs in them are Debian 13's own builds.
+
+    debian has the contents of DEBIAN_SOURCES. Debian's docker.io conflicts with docker-ce, so depending on it is no way.
     """
-    suffix = DOCKER_SUITES[suite][1]
-    version = f"5:{DOCKER_VERSIONS[suite]}-1~{suffix}"
-    old = suite == "bookworm"
-    compose = Package(
-        "docker-compose-plugin",
-        f"{COMPOSE_VERSION}-1~{suffix}",
-        "Docker Compose, the real program out of Debian 13" if old else "Docker Compose, Debian's",
-        () if old else ("docker-compose",),
-        files={COMPOSE_PLUGIN: (compose_plugin, 0o755)} if old else {},
-    )
+    suffix = "debian.13~trixie"
+    engine, containerd = debian["docker.io"], debian["containerd"]
+    upstream = engine.version.partition("+")[0].partition("-")[0]
+
+    def plugin(name: str) -> dict[str, tuple[bytes, int]]:
+        source = debian[name].files
+        return {f"{PLUGINS}/{name}": source[f"{PLUGINS}/{name}"]}
+
+    def plain_version(name: str) -> str:
+        return debian[name].version.partition("+")[0].partition("-")[0] + f"-1~{suffix}"
+
     return [
-        Package("docker-ce", version, "Docker Engine, Debian's", ("docker.io", "containerd.io", "docker-ce-cli"), architecture="all"),
-        Package("docker-ce-cli", version, "Docker client, Debian's", ("docker.io",) if old else ("docker-cli",), architecture="all"),
-        Package("containerd.io", "1.7.29-1", "containerd, Debian's", ("containerd", "runc"), architecture="all"),
-        Package("docker-buildx-plugin", f"0.13.1-1~{suffix}", "Docker Buildx", () if old else ("docker-buildx",), architecture="all"),
-        compose,
+        Package(
+            "docker-ce",
+            f"5:{upstream}-1~{suffix}",
+            "Docker Engine, the real program out of Debian 13",
+            ("containerd.io", "docker-ce-cli", "iptables", "libc6 (>= 2.34)", "libsystemd0", "adduser", "sysvinit-utils", "tini"),
+            extra={"Conflicts": "docker.io", "Replaces": "docker.io"},
+            files=engine.files,
+            links=engine.links,
+            folders=engine.folders,
+            scripts=engine.scripts,
+            conffiles=engine.conffiles,
+        ),
+        Package(
+            "docker-ce-cli",
+            f"5:{upstream}-1~{suffix}",
+            "Docker client, the real program out of Debian 13",
+            ("libc6 (>= 2.34)",),
+            extra={"Conflicts": "docker-cli, docker.io", "Replaces": "docker-cli, docker.io"},
+            files={"/usr/bin/docker": debian["docker-cli"].files["/usr/bin/docker"]},
+        ),
+        Package(
+            "containerd.io",
+            containerd.version.partition("~")[0] + "-1",
+            "containerd, the real program out of Debian 13; runc is the host's own",
+            ("runc", "libc6 (>= 2.34)"),
+            extra={"Provides": "containerd", "Conflicts": "containerd", "Replaces": "containerd"},
+            files=containerd.files,
+            links=containerd.links,
+            scripts=containerd.scripts,
+            conffiles=containerd.conffiles,
+        ),
+        Package("docker-buildx-plugin", plain_version("docker-buildx"), "Docker Buildx, the real program out of Debian 13", files=plugin("docker-buildx")),
+        Package("docker-compose-plugin", plain_version("docker-compose"), "Docker Compose, the real program out of Debian 13", files=plugin("docker-compose")),
     ]
 
 
 def ubuntu_packages() -> list[Package]:
     """What Ubuntu 24.04 has and the Debian below the host that is called so has not."""
     return [
-        Package("docker-compose-v2", f"{COMPOSE_VERSION}-0ubuntu1", "Docker Compose under Ubuntu's name, Debian's", ("docker-compose",), architecture="all"),
+        Package("docker-compose-v2", "2.26.1-0ubuntu1", "Docker Compose under Ubuntu's name, Debian's", ("docker-compose",), architecture="all"),
     ]

@@ -39,12 +39,13 @@ def ensure_content(settings: Settings, engine: Engine, images: HostImages) -> No
     if stamp.exists() and stamp.read_text() == wanted:
         return
     with step("Building the stand-in packages and their signed repositories"):
-        compose = _compose_plugin(settings, engine, images)
+        sources = {name: aptrepo.read_contents(deb) for name, deb in _debian_packages(settings, engine, images).items()}
         shutil.rmtree(apt, ignore_errors=True)
         aptrepo.write_flat(apt / "nvidia/stable/deb/amd64", packages.nvidia_packages(_CTK.read_bytes()), key, "llmops NVIDIA stand-in")
-        for suite, (distribution, _) in packages.DOCKER_SUITES.items():
+        debs = [aptrepo.build_package(package, apt / "docker/pool") for package in packages.docker_packages(sources)]
+        for suite, distribution in packages.DOCKER_SUITES.items():
             root = apt / "docker/linux" / distribution
-            aptrepo.write_suite(root, suite, packages.docker_packages(suite, compose), key, "llmops Docker stand-in")
+            aptrepo.write_suite(root, suite, debs, key, "llmops Docker stand-in")
             shutil.copyfile(key.public, root / "gpg")
         aptrepo.write_flat(apt / "ubuntu-standin", packages.ubuntu_packages(), key, "llmops Ubuntu stand-in")
         shutil.copyfile(key.public, apt / "nvidia/gpgkey")
@@ -82,22 +83,16 @@ def _digest(key: aptrepo.SigningKey) -> str:
     return recipe.hexdigest()
 
 
-def _compose_plugin(settings: Settings, engine: Engine, images: HostImages) -> bytes:
-    """The real Compose program, out of Debian 13's package; kept in the cache."""
-    kept = settings.cache / "compose" / f"docker-compose-{packages.COMPOSE_VERSION}"
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        script = "cd /tmp && apt-get -q update >&2 && apt-get -q download docker-compose >&2 && dpkg-deb --fsys-tarfile docker-compose_*.deb"
-        deb = kept.parent / "docker-compose.tar"
-        with open(deb, "wb") as out:
-            out.write(_output(engine, images.ensure("debian13"), script))
-        with tarfile.open(deb) as archive:
-            member = archive.extractfile(f".{packages.COMPOSE_PLUGIN}")
-            if member is None:
-                raise FleetError(f"Debian 13's docker-compose package has no {packages.COMPOSE_PLUGIN}.")
-            kept.write_bytes(member.read())
-        deb.unlink()
-    return kept.read_bytes()
+def _debian_packages(settings: Settings, engine: Engine, images: HostImages) -> dict[str, Path]:
+    """Debian 13's own packages that Docker's stand-ins are made of, fetched once by apt in a container of debian13."""
+    folder = settings.cache / "debian-docker"
+    names = packages.DEBIAN_SOURCES
+    if not all(list(folder.glob(f"{name}_*.deb")) for name in names):
+        folder.mkdir(exist_ok=True)
+        script = f"cd /tmp && apt-get -q update >&2 && apt-get -q download {' '.join(names)} >&2 && tar -c *.deb"
+        with tarfile.open(fileobj=io.BytesIO(_output(engine, images.ensure("debian13"), script))) as archive:
+            archive.extractall(folder, filter="data")
+    return {name: sorted(folder.glob(f"{name}_*.deb"))[-1] for name in names}
 
 
 def _output(engine: Engine, image: str, script: str) -> bytes:
