@@ -52,9 +52,7 @@ def _run(options: argparse.Namespace, fleet: Fleet) -> int:
     elif options.command == "reboot":
         fleet.reboot(options.host)
     elif options.command == "images":
-        from tests.fleet import images
-
-        images.ensure(f"http://{fleet.services_address()}:5000")
+        fleet.images()
     elif options.command == "status":
         for host, status in fleet.status().items():
             print(f"{host:12} {status}")

@@ -85,9 +85,7 @@ class Engine:
         # Debian puts runc in /usr/sbin, which is not on every user's PATH.
         path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
         with open(self._log, "ab") as log:
-            subprocess.Popen(
-                as_root(argv, {"PATH": path}), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
+            subprocess.Popen(as_root(argv, {"PATH": path}), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/")
 
     def _wait(self) -> None:
         until = time.monotonic() + START_TIMEOUT

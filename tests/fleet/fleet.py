@@ -46,7 +46,7 @@ class Fleet:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = Engine(settings)
-        self.images = HostImages(settings, self.engine)
+        self.host_images = HostImages(settings, self.engine)
 
     @classmethod
     def from_environment(cls) -> Fleet:
@@ -68,8 +68,8 @@ class Fleet:
         machine.require()
         self.engine.ensure()
         for name in ("services", "debian13", "ubuntu2404", "debian12"):
-            self.images.ensure(name)
-        services.ensure_content(self.settings, self.engine, self.images)
+            self.host_images.ensure(name)
+        services.ensure_content(self.settings, self.engine, self.host_images)
 
     def up(self, layout_file: str | os.PathLike[str] = DEFAULT_LAYOUT) -> Layout:
         """Start the hosts of a layout that do not run as it says; others of this fleet that it does not name are removed.
@@ -80,9 +80,9 @@ class Fleet:
         machine.prepare(self.settings)
         machine.require()
         self.engine.ensure()
-        tags = {image: self.images.ensure(image) for image in {self._image(host) for host in layout.hosts.values()}}
+        tags = {image: self.host_images.ensure(image) for image in {self._image(host) for host in layout.hosts.values()}}
         if layout.services:
-            services.ensure_content(self.settings, self.engine, self.images)
+            services.ensure_content(self.settings, self.engine, self.host_images)
         self._ensure_key()
         self._ensure_network()
         self._remove_strangers(layout)
@@ -112,6 +112,24 @@ class Fleet:
         if host not in hosts:
             raise FleetError(f"No host {host} in this fleet; it has {', '.join(hosts)}.")
         return str(hosts[host])
+
+    @property
+    def archives(self) -> Path:
+        """Folder whose files the services host serves below /archives/."""
+        return self.settings.cache / "www" / "archives"
+
+    def images(self) -> None:
+        """Build the container images that are missing and push them to the services host's registry."""
+        from tests.fleet import images
+
+        images.ensure(f"http://{self.services_address()}:5000")
+
+    def services_address(self) -> str:
+        """IPv4 address of the running fleet's services host."""
+        name = self._state()["services"]
+        if not name:
+            raise FleetError("This fleet has no services host; its layout needs one with `role: services`.")
+        return self.address(str(name))
 
     def hosts(self) -> list[str]:
         """Names of the running fleet's hosts, the services host first."""
@@ -260,7 +278,8 @@ class Fleet:
         text = "# Written by `python -m tests.fleet up`; the next run overwrites it.\n" + yaml.safe_dump(data, sort_keys=False, width=120)
         self.settings.inventory.write_text(text)
         self.settings.ssh_config.write_text(inventory.ssh_config(layout, self.settings))
-        state = {"name": self.settings.name, "hosts": {host.name: host.address for host in layout.hosts.values()}}
+        services_host = layout.services.name if layout.services else ""
+        state = {"name": self.settings.name, "services": services_host, "hosts": {host.name: host.address for host in layout.hosts.values()}}
         (self.settings.state / "state.json").write_text(json.dumps(state, indent=2) + "\n")
         say(f"Inventory: {self.settings.inventory}; shell on a host: ssh -F {shlex.quote(str(self.settings.ssh_config))} NAME")
 

@@ -21,10 +21,7 @@ from tests.fleet.shell import FleetError, as_root, remove_tree, run_root, say, s
 
 FILES = Path(__file__).resolve().parent / "hostfiles"
 BUILDER_CA_DIR = Path("/usr/local/share/ca-certificates")
-PACKAGES = (
-    "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,python3-debian,sudo,iproute2,ca-certificates,gnupg,"
-    "iptables,kmod,procps,curl"
-)
+PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,python3-debian,sudo,iproute2,ca-certificates,gnupg,iptables,kmod,procps,curl"
 
 # Run once in a container of the freshly imported base. apt timers are masked: on a real machine too they are what
 # makes a role wait for apt's lock, and here they would make runs differ.

@@ -13,7 +13,6 @@ USER = "ops"
 SSH_OPTIONS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
 
 
-
 def inventory(layout: Layout, settings: Settings, fleet_vars: dict[str, Any]) -> dict[str, Any]:
     """An Ansible inventory: the fleet's own variables, overridden by what the layout says.
 

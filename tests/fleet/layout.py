@@ -6,7 +6,7 @@ import copy
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 IMAGES = ("debian12", "debian13", "ubuntu2404")
@@ -125,16 +125,11 @@ def _addresses(raw: Mapping[str, Mapping[str, Any]], subnet: ipaddress.IPv4Netwo
     for name in raw:
         if name in given:
             continue
-        address = next((candidate for candidate in free if candidate not in taken), None)
-        if address is None:
+        found = next((candidate for candidate in free if candidate not in taken), None)
+        if found is None:
             raise LayoutError(f"{subnet} has no room for {len(raw)} hosts; set FLEET_SUBNET to a larger network.")
-        result[name] = address
+        result[name] = found
     return result
-
-
-def with_host_vars(host: Host, extra: Mapping[str, Any]) -> Host:
-    """The host with further variables; its own win."""
-    return replace(host, vars={**extra, **host.vars})
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -65,10 +65,7 @@ def prepare(settings: Settings) -> None:
     if not can_be_root():
         steps = [f"apt-get install --no-install-recommends {' '.join(needs.packages)}"] if needs.packages else []
         steps += [f"sysctl {name}={value}" for name, value in needs.sysctl.items()]
-        raise FleetError(
-            "This needs root, or sudo without a password: debootstrap, dockerd and the settings below do. Missing now:\n  "
-            + "\n  ".join(steps)
-        )
+        raise FleetError("This needs root, or sudo without a password: debootstrap, dockerd and the settings below do. Missing now:\n  " + "\n  ".join(steps))
     if needs.packages:
         with step(f"Installing {' '.join(needs.packages)}"):
             _install(needs.packages)

@@ -63,9 +63,7 @@ def run(
         raise FleetError(f"{argv[0]} is not installed. Run `python -m tests.fleet prepare` first.") from error
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"`{shlex.join(argv)}` did not finish within {timeout:g} s.") from error
-    result = subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+    result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.returncode != 0:
         tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-25:])
         raise FleetError(f"`{shlex.join(argv)}` ended with exit code {result.returncode}:\n{tail}")

@@ -57,7 +57,7 @@ def _options(argv: List[str]) -> Dict[str, str]:
         elif name in with_value and (equals or words):
             found[name] = value if equals else words.pop(0)
         else:
-            raise Refused("Option \"{}\" is not recognized. (STAND-IN of nvidia-smi: it answers {}.)".format(word, ", ".join(plain + with_value)))
+            raise Refused('Option "{}" is not recognized. (STAND-IN of nvidia-smi: it answers {}.)'.format(word, ", ".join(plain + with_value)))
     return found
 
 

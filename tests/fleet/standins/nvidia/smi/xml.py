@@ -86,7 +86,7 @@ def _gpu(gpu: Dict[str, Any], profile: Dict[str, Any], version: int) -> List[Tup
         ("compute_mode", live("compute_mode")),
         ("utilization", [("gpu_util", live("utilization.gpu", "%")), ("memory_util", live("utilization.memory", "%"))]),
         ("ecc_mode", [("current_ecc", live("ecc.mode.current")), ("pending_ecc", live("ecc.mode.pending"))]),
-        ("remapped_rows", _remapped(fields, version)),
+        ("remapped_rows", _remapped(fields)),
         ("temperature", [("gpu_temp", live("temperature.gpu", "C")), ("memory_temp", live("temperature.memory", "C"))]),
         ("gpu_power_readings", _power(live)),
         ("clocks", [(name + "_clock", live("clocks.current." + field, "MHz")) for name, field in _CLOCKS]),
@@ -127,11 +127,11 @@ def _power(live: Any) -> List[Tuple[str, Value]]:
     return [("power_state", live("pstate")), *((name, live(field, "W")) for name, field in names.items())]
 
 
-def _remapped(fields: Dict[str, Any], version: int) -> Value:
+def _remapped(fields: Dict[str, Any]) -> Value:
     if "remapped_rows.pending" not in fields:
         return _NA
-    rows = [("remapped_row_corr", "correctable"), ("remapped_row_unc", "uncorrectable"), ("remapped_row_pending", "pending"), ("remapped_row_failure", "failure")]
-    return [(name, str(fields["remapped_rows." + field])) for name, field in rows]
+    rows = {"corr": "correctable", "unc": "uncorrectable", "pending": "pending", "failure": "failure"}
+    return [("remapped_row_" + name, str(fields["remapped_rows." + field])) for name, field in rows.items()]
 
 
 def _processes(profile: Dict[str, Any], uuid: str) -> List[Tuple[str, Value]]:
