@@ -1,0 +1,234 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_util is PRIVATE to the collection.
+"""The first administrator of a server and the key that others use it with, converging from any interruption."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import typing as t
+
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LoginFailed, Xinference, XinferenceError, words_of
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import read_json, write_json
+
+_TOKEN = re.compile(r"Setup token:\s*(\S+)")
+
+# What a server needs.
+NO_ACCOUNTS = "no_accounts"  # authentication is switched off
+FIRST_ADMIN = "first_admin"
+LOGIN = "login"
+FROM_FILE = "accounts_from_file"  # before 3.0: --auth-config, no accounts can be made over the API
+
+
+def phase_of(auth: bool, status: int, body: t.Any) -> str:
+    """What ``/v1/cluster/auth`` and ``/v1/admin/setup/status`` together say."""
+    if not auth:
+        return NO_ACCOUNTS
+    if status == 404:
+        return FROM_FILE
+    return FIRST_ADMIN if isinstance(body, dict) and body.get("needs_setup") else LOGIN
+
+
+def setup_token_in(log: str) -> str | None:
+    """The setup token of 4.x; the last one counts, since a restart prints it again."""
+    found = _TOKEN.findall(log)
+    return found[-1] if found else None
+
+
+def container_log(container: str) -> str:
+    """What a container has written so far; empty when there is no Docker or no such container."""
+    docker = shutil.which("docker")
+    if not docker:
+        return ""
+    try:
+        answer = subprocess.run(  # the token goes to stderr, as all of the server's log
+            [docker, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.decode("utf-8", "replace") if answer.returncode == 0 else ""
+
+
+def accounts_lost(data_dir: str | None) -> bool:
+    """Whether the server's database of accounts is gone, so that remembered credentials mean nothing (4.x: auth/auth.db)."""
+    if not data_dir:
+        return False
+    return not any(os.path.exists(os.path.join(data_dir, path)) for path in ("auth.db", os.path.join("auth", "auth.db")))
+
+
+class Outcome(t.NamedTuple):
+    """What a set-up came to. ``ready``: an administrator exists, so the server may be opened to others."""
+
+    changed: bool
+    ready: bool
+    auth: t.Optional[bool]
+    reachable: bool
+    api_key: str
+    username: str
+    done: t.List[str]
+
+
+class Setup:
+    """Brings one server to: an administrator that we can log in as, and one inference-only key.
+
+    :param path: the credentials file; ``{"admin": {"username", "password"}, "api_keys": {NAME: {"id", "key"}}}``.
+    :param username: of the administrator to create, or of one that exists when ``password`` is given.
+    :param token: reads the setup token of 4.x (a callable, because it is needed once in a server's life).
+    """
+
+    def __init__(
+        self,
+        http: JsonClient,
+        path: str,
+        username: str = "admin",
+        password: str | None = None,
+        key_name: str = "dify",
+        data_dir: str | None = None,
+        token: t.Callable[[], t.Optional[str]] = lambda: None,
+        check_mode: bool = False,
+    ) -> None:
+        self.http = http
+        self.path = path
+        self.username = username
+        self.password = password
+        self.key_name = key_name
+        self.data_dir = data_dir
+        self.token = token
+        self.check_mode = check_mode
+        self.kept = read_json(path)
+        self.done: list[str] = []
+
+    def run(self) -> Outcome:
+        """Raises XinferenceError with the next step in its text; a server that does not answer is an outcome, not an error."""
+        try:
+            auth = Xinference(self.http).auth_required()
+        except ServerUnreachable:
+            return self._offline()
+        status = self.http.request("GET", "/v1/admin/setup/status") if auth and not self._admin().get("confirmed") else None
+        phase = phase_of(auth, status.status, status.json) if status else LOGIN if auth else NO_ACCOUNTS
+        if phase == NO_ACCOUNTS:
+            return Outcome(False, True, False, True, "", "", [])
+        if phase == FROM_FILE:
+            if self.password is None:
+                raise XinferenceError(
+                    f"Xinference at {self.http.base_url} is older than 3.0 and takes its accounts from the file of --auth-config, not over its API: "
+                    "give username and password of one of them, and an API key of that file to those who use the models"
+                )
+            Xinference(self.http, self.username, self.password).login()
+            return Outcome(False, True, True, True, "", self.username, [])
+        if phase == FIRST_ADMIN:
+            self._create_admin()
+            if self.check_mode:
+                return Outcome(True, False, True, True, "", self.username, [*self.done, f"create the API key {self.key_name}"])
+        client = self._logged_in()
+        key = self._key(client)
+        return Outcome(bool(self.done), True, True, True, key, str(self._admin().get("username") or self.username), self.done)
+
+    # ---- steps ----------------------------------------------------------------------------------------------
+
+    def _admin(self) -> dict[str, t.Any]:
+        return dict(self.kept.get("admin") or {})
+
+    def _write(self, **values: t.Any) -> None:
+        content = dict(self.kept, url=self.http.base_url, **values)
+        if content != self.kept and not self.check_mode:
+            write_json(self.path, content)
+            self.kept = content
+
+    def _offline(self) -> Outcome:
+        """Nobody answers: what the file says still tells whether the server may be opened when it comes up."""
+        lost = accounts_lost(self.data_dir)
+        ready = bool(self._admin().get("confirmed")) and not lost
+        keys = {} if lost else self.kept.get("api_keys") or {}
+        key = str((keys.get(self.key_name) or {}).get("key") or "")
+        todo = [] if ready else [f"create the first administrator {self.username}", f"create the API key {self.key_name}"]
+        return Outcome(not ready, ready, None, False, key, self.username, todo)
+
+    def _create_admin(self) -> None:
+        self.done.append(f"create the first administrator {self.username}")
+        if self.check_mode:
+            return
+        kept = self._admin()
+        password = self.password or kept.get("password") or secrets.token_urlsafe(24)
+        # Written first: if we are cut off after the server's yes, the next run still knows the password.
+        # Keys of an earlier database are worth nothing.
+        self._write(admin={"username": self.username, "password": password, "confirmed": False}, api_keys={})
+        body = {"username": self.username, "password": password}
+        token = self.token()
+        if token:
+            body["setup_token"] = token
+        answer = self.http.request("POST", "/v1/admin/setup", json=body)
+        words = words_of(answer)
+        if answer.ok or (answer.status == 403 and "already" in words.lower()):
+            return  # somebody else's set-up shows at the login
+        hint = ""
+        if answer.status == 403 and "setup token" in words.lower():
+            found = "the one that was found is not the server's" if token else "none was found in the log"
+            hint = (
+                f": Xinference 4 prints a setup token in its log when it starts and wants it here; {found}. "
+                "Give container, log_file or setup_token; `docker logs CONTAINER | grep 'Setup token'` shows it"
+            )
+        raise XinferenceError(f"creating the first administrator of {self.http.base_url}: HTTP {answer.status}: {words}{hint}", answer.status, words)
+
+    def _logged_in(self) -> Xinference:
+        kept = self._admin()
+        username = self.username if self.password else kept.get("username")
+        password = self.password or kept.get("password")
+        if not password:
+            raise XinferenceError(
+                f"Xinference at {self.http.base_url} already has an administrator, and {self.path} does not hold its password: "
+                "give username and password of that account"
+            )
+        client = Xinference(self.http, username, password)
+        try:
+            client.login()
+        except LoginFailed as problem:
+            if kept.get("confirmed") and problem.status == 401:
+                status = self.http.request("GET", "/v1/admin/setup/status")
+                if phase_of(True, status.status, status.json) == FIRST_ADMIN:  # its home was lost: it starts anew
+                    self.kept = {}
+                    self._create_admin()
+                    return client if self.check_mode else self._logged_in()
+            raise
+        if not kept.get("confirmed") or kept.get("username") != username or kept.get("password") != password:
+            if not self.done:
+                self.done.append(f"remember the administrator {username}")
+            self._write(admin={"username": username, "password": password, "confirmed": True})
+        return client
+
+    def _key(self, client: Xinference) -> str:
+        """The inference-only key, proven by one request; made anew when it is missing or refused."""
+        keys = dict(self.kept.get("api_keys") or {})
+        key = str((keys.get(self.key_name) or {}).get("key") or "")
+        if key:
+            answer = self.http.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            if answer.ok:
+                return key
+            if answer.status not in (401, 403):
+                raise XinferenceError(f"trying the API key {self.key_name}: HTTP {answer.status}: {words_of(answer)}", answer.status)
+        self.done.append(f"create the API key {self.key_name}")
+        if self.check_mode:
+            return ""
+        # A key is shown once. One of this name that we cannot show is of a run that was cut off, or was taken from our file.
+        for entry in client.fetch("/v1/admin/keys", []) or []:
+            if entry.get("name") == self.key_name and entry.get("description") == _DESCRIPTION:
+                client.call("DELETE", f"/v1/admin/keys/{int(entry['id'])}")
+        answer = client.call("POST", "/v1/admin/keys", {"name": self.key_name, "description": _DESCRIPTION})
+        if not answer.ok or not isinstance(answer.json, dict) or not answer.json.get("key"):
+            raise client.error(f"creating the API key {self.key_name}", answer)
+        keys[self.key_name] = {"id": answer.json.get("id"), "key": answer.json["key"]}
+        self._write(api_keys=keys)
+        return str(answer.json["key"])
+
+
+_DESCRIPTION = "made by llmops.dify_xinference"
+
+
+__all__ = ["Outcome", "Setup", "accounts_lost", "container_log", "phase_of", "setup_token_in"]
