@@ -34,6 +34,14 @@ def is_installed(home: str, version: str) -> bool:
     return os.path.isfile(os.path.join(path, COMPOSE_FILE)) and os.path.islink(os.path.join(path, "volumes"))
 
 
+def is_initialized(home: str, version: str) -> bool:
+    """Whether the one-shot ``init_permissions`` (1.11 and later) has left its flag, or the release has no such service."""
+    with open(os.path.join(release_path(home, version), COMPOSE_FILE), encoding="utf-8") as handle:
+        if not re.search(r"^\s+init_permissions:", handle.read(), re.MULTILINE):
+            return True
+    return os.path.exists(os.path.join(home, "volumes", "app", "storage", ".init_permissions"))
+
+
 def install(
     home: str, version: str, url: str | None = None, src: str | None = None, checksum: str | None = None, validate_certs: bool = True, timeout: int = 60
 ) -> None:
@@ -150,4 +158,4 @@ def _share_volumes(release: str, volumes: str) -> None:
     os.symlink(volumes, shipped)
 
 
-__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_installed", "release_path"]
+__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_initialized", "is_installed", "release_path"]

@@ -70,10 +70,14 @@ installed:
   description: Whether the release is on the host now (false in check mode on a host that lacks it).
   type: bool
   returned: success
+initialized:
+  description: Whether the release's one-shot service that prepares the storage folder has done its work, or there is none.
+  type: bool
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_installed, release_path
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, release_path
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import version_key
 
 
@@ -114,6 +118,7 @@ def main() -> None:
         changed=changed,
         path=path,
         installed=installed,
+        initialized=installed and is_initialized(params["home"], params["version"]),
         diff={"before": "" if changed else f"{path}\n", "after": f"{path}\n"},
     )
 

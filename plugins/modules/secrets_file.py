@@ -43,9 +43,6 @@ options:
         description: Characters to generate.
         type: int
         default: 32
-      value:
-        description: A value of your own, used instead of a generated one. Empty counts as not given.
-        type: str
       permanent:
         description: Whether the service keeps the first value it was started with, so that another one given later is refused.
         type: bool
@@ -55,6 +52,10 @@ options:
         type: str
         choices: [token, key32]
         default: token
+  values:
+    description: Values of your own by name, used instead of generated ones. Empty counts as not given.
+    type: dict
+    default: {}
   reveal:
     description: Whether the values are returned. Put C(no_log) on the task then.
     type: bool
@@ -70,7 +71,8 @@ EXAMPLES = r"""
         permanent: true
       - name: ADMIN_PASSWORD
         length: 24
-        value: "{{ service_admin_password }}"
+    values:
+      ADMIN_PASSWORD: "{{ service_admin_password }}"
 """
 
 RETURN = r"""
@@ -110,19 +112,23 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "length": {"type": "int", "default": 32},
-                    "value": {"type": "str", "no_log": True},
                     "permanent": {"type": "bool", "default": False},
                     "kind": {"type": "str", "choices": ["token", "key32"], "default": "token"},
                 },
             },
+            "values": {"type": "dict", "default": {}, "no_log": True},
             "reveal": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     path = module.params["path"]
+    given = {name: str(value) for name, value in module.params["values"].items() if value}
+    unknown = sorted(set(given) - {item["name"] for item in module.params["secrets"]})
+    if unknown:
+        module.fail_json(msg=f"values: {', '.join(unknown)} is not among the secrets.")
     try:
         stored = _secrets.load(path)
-        values, made, replaced = _secrets.plan(stored, [_secrets.Wanted(**item) for item in module.params["secrets"]])
+        values, made, replaced = _secrets.plan(stored, [_secrets.Wanted(value=given.get(item["name"]), **item) for item in module.params["secrets"]])
     except (ValueError, OSError, _secrets.SecretRefused) as error:
         module.fail_json(msg=str(error))
 
