@@ -111,8 +111,7 @@ class Router:
 
     @staticmethod
     def _compile(path: str) -> re.Pattern[str]:
-        text = re.sub(r"<path:(\w+)>", r"(?P<\1>.+?)", path)
-        return re.compile(re.sub(r"<(\w+)>(?!\[)", r"(?P<\1>[^/]+)", text.replace("(?P<", "\0")).replace("\0", "(?P<"))
+        return re.compile(re.sub(r"<(path:)?(\w+)>", lambda name: f"(?P<{name[2]}>{'.+?' if name[1] else '[^/]+'})", path))
 
     def add(self, method: str, path: str, handler: Handler, **options: Any) -> None:
         self.routes.append(Route(method, self._compile(path), handler, options))
@@ -168,7 +167,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             response = self.application(request)
         except HttpError as error:
             response = error.response
-        except Exception as error:  # noqa: BLE001 - one request must not end the server
+        except Exception as error:  # one request must not end the server
             response = self.application.failed(request, error)
         self.send_response_only(response.status)
         self.send_header("Date", self.date_time_string())
@@ -182,9 +181,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(response.body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:  # the base class's name
         return
 
 

@@ -124,13 +124,14 @@ class Plugin:
             found["support_function_call"] = True
         if "vision" in abilities:
             found["support_vision"] = True
-        if extra.get("context_length"):
-            found["context_length"] = extra["context_length"]
+        # The plugin's own defaults for a server that does not tell: 2048 here, 512 for embeddings.
+        if extra.get("context_length", 2048):
+            found["context_length"] = extra.get("context_length", 2048)
 
     def _validate_embedding(self, found: dict[str, Any]) -> None:
         extra = self._parameters(found)
-        if extra.get("max_tokens"):
-            found["max_tokens"] = extra["max_tokens"]
+        if extra.get("max_tokens", 512):
+            found["max_tokens"] = extra.get("max_tokens", 512)
         self._expect_kind(found, "embedding", "a text embedding model")
         self.embed(found, ["ping"])
 

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Builds what the fleet's services host serves of Dify: the release archive and the Xinference plugin, both stand-ins.
+
+Both are deterministic: the same sources give the same bytes, so that checksums can be pinned and caches hit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pathlib
+import sys
+import tarfile
+import zipfile
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from dify_standin import VERSION, packages
+
+PLUGIN_VERSION = "0.0.15"
+_EXECUTABLE = (".sh",)
+_NOTE = (
+    "This package is a stand-in for the plugin langgenius/xinference, made for the test fleet of llmops.dify_xinference.\n"
+    "It holds the plugin's declaration only; what the plugin does is built into the plugin daemon's stand-in.\n"
+)
+
+
+def build_release(out_dir: pathlib.Path | str) -> pathlib.Path:
+    """``dify-<version>.tar.gz`` as a download of the release tag looks (top folder ``dify-<version>/``); returns its path."""
+    target = pathlib.Path(out_dir, f"dify-{VERSION}.tar.gz")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = HERE / "release"
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path in [source, *sorted(source.rglob("*"))]:
+            name = pathlib.PurePosixPath(f"dify-{VERSION}", path.relative_to(source).as_posix())
+            entry = tarfile.TarInfo(str(name))
+            entry.mode = 0o755 if path.is_dir() or path.suffix in _EXECUTABLE else 0o644
+            if path.is_dir():
+                entry.type = tarfile.DIRTYPE
+                archive.addfile(entry)
+                continue
+            content = path.read_bytes()
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    target.write_bytes(gzip.compress(raw.getvalue(), mtime=0))
+    return target
+
+
+def plugin_package(version: str = PLUGIN_VERSION, secret_url: bool = False, signed: bool = True) -> bytes:
+    """The bytes of the plugin package.
+
+    :param version: the version it says it has.
+    :param secret_url: ``server_url`` as a secret field, as plugins up to 0.0.4 have it.
+    :param signed: with the mark that the daemon's stand-in takes for the marketplace's signature.
+    """
+    manifest: dict[str, Any] = json.loads((HERE / "plugin" / "manifest.json").read_text(encoding="utf-8"))
+    provider: dict[str, Any] = json.loads((HERE / "plugin" / "provider.json").read_text(encoding="utf-8"))
+    manifest["version"] = version
+    if secret_url:
+        for form in provider["model_credential_schema"]["credential_form_schemas"]:
+            if form["variable"] == "server_url":
+                form["type"] = "secret-input"
+    files = {
+        "README.md": _NOTE,
+        "_assets/icon_s_en.svg": '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><title>stand-in</title></svg>\n',
+        # JSON is YAML: the daemon's stand-in reads it without a YAML library.
+        "manifest.yaml": json.dumps(manifest, ensure_ascii=False, indent=2) + "\n",
+        "provider/xinference.yaml": json.dumps(provider, ensure_ascii=False, indent=2) + "\n",
+    }
+    comment = packages.signature(_zip(files, b"")) if signed else b""
+    return _zip(files, comment)
+
+
+def _zip(files: dict[str, str], comment: bytes) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+        archive.comment = comment
+    return raw.getvalue()
+
+
+def build_plugin(out_dir: pathlib.Path | str) -> pathlib.Path:
+    """``langgenius-xinference_<version>.difypkg``; returns its path."""
+    target = pathlib.Path(out_dir, f"langgenius-xinference_{PLUGIN_VERSION}.difypkg")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(plugin_package())
+    return target
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m tests.fleet.standins.dify.build <folder>`` writes both and says where."""
+    if len(arguments) != 1:
+        print("usage: python -m tests.fleet.standins.dify.build <folder>", file=sys.stderr)
+        return 2
+    for path in (build_release(arguments[0]), build_plugin(arguments[0])):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

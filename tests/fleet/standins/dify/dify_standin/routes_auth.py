@@ -1,0 +1,212 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sign-in, the signed-in account, workspaces, members."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from .accounts import cookie_names
+from .api_roles import ADMIN
+from .errors import Checks, failure, invalid
+from .http import Request, Response, reply
+from .security import valid_password
+
+if TYPE_CHECKING:
+    from .api import Api
+
+_ORDER_LOGIN = ("access_token", "refresh_token", "csrf_token")
+_ORDER_REFRESH = ("csrf_token", "access_token", "refresh_token")
+
+
+def register(api: Api) -> None:
+    api.route("POST", "/console/api/login", login, "setup")
+    api.route("POST", "/console/api/refresh-token", refresh, "none")
+    api.route("POST", "/console/api/logout", logout)
+    api.route("GET", "/console/api/account/profile", profile)
+    api.route("GET", "/console/api/workspaces", workspaces)
+    api.route("GET", "/console/api/all-workspaces", all_workspaces, "none")
+    api.route("POST", "/console/api/workspaces/current", current_workspace)
+    api.router.only("/console/api/workspaces/current")
+    api.route("POST", "/console/api/workspaces/info", rename_workspace, roles=ADMIN)
+    api.route("GET", "/console/api/workspaces/current/members", members)
+    api.route("POST", "/console/api/workspaces/current/members/invite-email", invite, roles=ADMIN)
+    api.route("GET", "/console/api/activate/check", check_activation, "none")
+    api.route("POST", "/console/api/activate", activate, "none")
+
+
+def login(api: Api, request: Request) -> Response:
+    checks = Checks("LoginPayload", request.json)
+    mail = checks.email("email")
+    password = checks.string("password") or ""
+    account = api.accounts.sign_in(mail, password, request.client)
+    response = reply({"result": "success"})
+    api.accounts.put_cookies(response, api.accounts.tokens(account["id"]), _ORDER_LOGIN)
+    return response
+
+
+def refresh(api: Api, request: Request) -> Response:
+    token = request.cookies.get(cookie_names(api.settings)["refresh_token"])
+    if not token:
+        return reply({"result": "fail", "message": "No refresh token provided"}, 401)
+    account = api.accounts.use_refresh_token(token)
+    if account is None:
+        return reply({"result": "fail", "message": "Invalid refresh token"}, 401)
+    response = reply({"result": "success"})
+    api.accounts.put_cookies(response, api.accounts.tokens(account), _ORDER_REFRESH)
+    return response
+
+
+def logout(api: Api, request: Request) -> Response:
+    token = request.cookies.get(cookie_names(api.settings)["refresh_token"])
+    if token:
+        api.accounts.use_refresh_token(token)
+    response = reply({"result": "success"})
+    api.accounts.put_cookies(response, {}, _ORDER_LOGIN)
+    return response
+
+
+def profile(api: Api, request: Request) -> Any:
+    account = request.values["account"]
+    return {
+        "avatar": None,
+        "id": account["id"],
+        "name": account["name"],
+        "email": account["email"],
+        "is_password_set": bool(account["password"]),
+        "interface_language": account["interface_language"],
+        "interface_theme": account["interface_theme"],
+        "timezone": account["timezone"],
+        "last_login_at": int(account["last_login_at"]),
+        "last_login_ip": account["last_login_ip"],
+        "created_at": int(account["created_at"]),
+        "avatar_url": None,
+    }
+
+
+def workspaces(api: Api, request: Request) -> Any:
+    return {
+        "workspaces": [
+            {
+                "id": row["id"],
+                "name": row["name"],
+                "plan": "sandbox",
+                "status": row["status"],
+                "created_at": int(row["created_at"]),
+                "last_opened_at": int(row["last_opened_at"]),
+                "current": row["id"] == request.values["tenant"],
+            }
+            for row in api.accounts.workspaces(request.values["account"]["id"])
+        ]
+    }
+
+
+def all_workspaces(api: Api, request: Request) -> Any:
+    api.require_admin_key(request)
+    page, limit = int(request.query.get("page", "1")), int(request.query.get("limit", "20"))
+    rows = api.db.query("SELECT * FROM tenants ORDER BY created_at DESC")
+    shown = rows[(page - 1) * limit : page * limit]
+    data = [{"id": row["id"], "name": row["name"], "status": row["status"], "created_at": int(row["created_at"])} for row in shown]
+    return {"data": data, "has_more": page * limit < len(rows), "limit": limit, "page": page, "total": len(rows)}
+
+
+def _workspace(api: Api, tenant: str, role: str | None) -> dict[str, Any]:
+    row = api.accounts.tenant(tenant)
+    unset = ("in_trial", "trial_end_reason", "custom_config", "trial_credits", "trial_credits_used", "trial_credits_exhausted_at")
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "plan": None,
+        "status": row["status"],
+        "created_at": int(row["created_at"]),
+        "role": role,
+        **dict.fromkeys(unset),
+        "next_credit_reset_date": None,
+    }
+
+
+def current_workspace(api: Api, request: Request) -> Any:
+    return _workspace(api, request.values["tenant"], request.values["role"])
+
+
+def rename_workspace(api: Api, request: Request) -> Any:
+    name = Checks("WorkspaceInfoPayload", request.json).string("name")
+    api.db.execute("UPDATE tenants SET name = ? WHERE id = ?", name, request.values["tenant"])
+    return {"result": "success", "tenant": _workspace(api, request.values["tenant"], request.values["role"])}
+
+
+def members(api: Api, request: Request) -> Any:
+    rows = api.db.query(
+        "SELECT a.*, j.role FROM accounts a JOIN tenant_account_joins j ON j.account_id = a.id WHERE j.tenant_id = ? ORDER BY j.id",
+        request.values["tenant"],
+    )
+    fields = ("id", "name", "email", "role", "status")
+    return {"accounts": [{**{field: row[field] for field in fields}, "created_at": int(row["created_at"])} for row in rows]}
+
+
+def invite(api: Api, request: Request) -> Response:
+    """No mail is sent: the link is in the answer, as with the real one."""
+    body, tenant = request.json, request.values["tenant"]
+    role, results = body.get("role"), []
+    if role not in ("admin", "normal", "editor", "dataset_operator"):
+        raise invalid("Invalid role")
+    base = api.settings.console_web_url
+    for mail in body.get("emails") or []:
+        account = api.accounts.by_email(mail)
+        member = account["id"] if account else api.accounts.create(mail, mail.split("@")[0], None, body.get("language") or "en-US", status="pending")
+        if api.accounts.join(member, tenant):
+            results.append({"status": "already_member", "email": mail, "message": "Account already in workspace."})
+            continue
+        api.accounts.add(tenant, member, role)
+        token = str(uuid.uuid4())
+        api.cache.set(f"member_invite:token:{token}", json.dumps({"email": mail, "workspace_id": tenant}), 72 * 3600)
+        query = urllib.parse.urlencode({"email": mail, "token": token})
+        results.append({"status": "success", "email": mail, "url": f"{base}/activate?{query}"})
+    return reply({"result": "success", "invitation_results": results, "tenant_id": tenant}, 201)
+
+
+def _invitation(api: Api, token: str) -> dict[str, Any] | None:
+    kept = api.cache.get(f"member_invite:token:{token}")
+    return json.loads(kept) if kept else None
+
+
+def check_activation(api: Api, request: Request) -> Any:
+    invitation = _invitation(api, request.query.get("token", ""))
+    account = api.accounts.by_email(invitation["email"]) if invitation else None
+    if invitation is None or account is None:
+        return {"is_valid": False, "data": None}
+    tenant = api.accounts.tenant(invitation["workspace_id"])
+    data = {
+        "workspace_name": tenant["name"],
+        "workspace_id": tenant["id"],
+        "email": account["email"],
+        "account_status": account["status"],
+        "requires_setup": account["status"] == "pending",
+    }
+    return {"is_valid": True, "data": data}
+
+
+def activate(api: Api, request: Request) -> Any:
+    body = request.json
+    invitation = _invitation(api, str(body.get("token", "")))
+    if invitation is None:
+        raise failure(403, "already_activate", "Auth Token is invalid or account already activated, please check again.")
+    password = body.get("password")
+    if password is not None and not valid_password(str(password)):
+        raise invalid("Password must contain letters and numbers, and the length must be greater than 8.")
+    api.cache.delete(f"member_invite:token:{body['token']}")
+    api.db.execute(
+        "UPDATE accounts SET name = ?, interface_language = ?, timezone = ?, status = 'active' WHERE email = ?",
+        body.get("name"),
+        body.get("interface_language"),
+        body.get("timezone"),
+        invitation["email"].lower(),
+    )
+    if password:
+        api.accounts.set_password(invitation["email"], str(password))
+    return {"result": "success"}

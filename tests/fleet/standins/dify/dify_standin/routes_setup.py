@@ -1,0 +1,117 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Health, version, features, first set-up."""
+
+from __future__ import annotations
+
+import datetime
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from . import VERSION
+from .errors import setup_error, setup_validation
+from .http import Request, Response, reply
+from .security import EMAIL, jwt_decode, jwt_encode, now, valid_password
+
+if TYPE_CHECKING:
+    from .api import Api
+
+
+def register(api: Api) -> None:
+    api.route("GET", "/health", lambda api, _request: api.health(), "none")
+    api.route("GET", "/console/api/ping", lambda _api, _request: {"result": "pong"}, "none")
+    api.route("GET", "/console/api/version", version, "none")
+    api.route("GET", "/console/api/system-features", features, "none")
+    api.route("GET", "/console/api/setup", setup_status, "none")
+    api.route("POST", "/console/api/setup", set_up, "none")
+    api.route("GET", "/console/api/init", init_status, "none")
+    api.route("POST", "/console/api/init", init, "none")
+
+
+def version(api: Api, request: Request) -> Any:
+    """The real one asks CHECK_UPDATE_URL; without an answer it says the current version, as here."""
+    features = {"can_replace_logo": False, "model_load_balancing_enabled": False}
+    return {"version": request.query.get("current_version", VERSION), "release_date": "", "release_notes": "", "can_auto_update": False, "features": features}
+
+
+def features(api: Api, request: Request) -> Any:
+    return {
+        "deployment_edition": "COMMUNITY",
+        "enable_app_deploy": False,
+        "sso_enforced_for_signin": False,
+        "sso_enforced_for_signin_protocol": "",
+        "enable_marketplace": api.settings.marketplace_enabled,
+        "enable_email_code_login": False,
+        "enable_email_password_login": True,
+        "enable_social_oauth_login": False,
+        "enable_collaboration_mode": False,
+        "is_allow_register": False,
+        "is_email_setup": False,
+        "license": {"status": "none"},
+        "branding": {"enabled": False, "application_title": "", "login_page_logo": "", "workspace_logo": "", "favicon": ""},
+        "webapp_auth": {
+            "enabled": False,
+            "allow_sso": False,
+            "sso_config": {"protocol": ""},
+            "allow_email_code_login": False,
+            "allow_email_password_login": False,
+            "allow_public_access": True,
+        },
+        "plugin_installation_permission": {"plugin_installation_scope": "all", "restrict_to_marketplace_only": False},
+        "enable_change_email": True,
+        "enable_creators_platform": True,
+        "enable_explore_banner": False,
+        "enable_learn_app": True,
+        "enable_step_by_step_tour": False,
+        "rbac_enabled": False,
+        "knowledge_fs_enabled": False,
+    }
+
+
+def setup_status(api: Api, request: Request) -> Any:
+    when = api.accounts.setup_at()
+    if when is None:
+        return {"step": "not_started", "setup_at": None}
+    text = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return {"step": "finished", "setup_at": text}
+
+
+def _validated(api: Api, request: Request) -> bool:
+    """Whether INIT_PASSWORD was given in this session, is not asked for, or no longer matters."""
+    if not api.settings.init_password or api.accounts.setup_at():
+        return True
+    session = jwt_decode(request.cookies.get("session", ""), api.settings.secret_key)
+    return bool(session and session.get("is_init_validated"))
+
+
+def set_up(api: Api, request: Request) -> Response:
+    body = request.json
+    mail, name, password = body.get("email"), body.get("name"), body.get("password")
+    strings = all(isinstance(value, str) for value in (mail, name, password))
+    if not strings or not EMAIL.match(str(mail)) or len(str(name)) > 30 or not name or not valid_password(str(password)):
+        raise setup_validation()
+    if api.accounts.setup_at():
+        raise setup_error(403, "authorization_error", "Forbidden")
+    if not _validated(api, request):
+        raise setup_error(401, "authentication_error", "Unauthorized")
+    api.accounts.set_up(str(mail), str(name), str(password), body.get("language"), request.client)
+    return reply({"result": "success"}, 201)
+
+
+def init_status(api: Api, request: Request) -> Any:
+    return {"status": "finished" if _validated(api, request) else "not_started"}
+
+
+def init(api: Api, request: Request) -> Response:
+    password = request.json.get("password")
+    if not isinstance(password, str) or len(password) > 30:
+        raise setup_validation()
+    if api.accounts.setup_at():
+        raise setup_error(403, "authorization_error", "Forbidden")
+    right = hmac.compare_digest(password.encode(), api.settings.init_password.encode())
+    session = jwt_encode({"is_init_validated": right, "exp": int(now()) + 86400}, api.settings.secret_key)
+    response = reply({"result": "success"}, 201) if right else setup_error(401, "authentication_error", "Unauthorized").response
+    response.headers.append(("Set-Cookie", f"session={session}; HttpOnly; Path=/"))
+    return response
