@@ -75,7 +75,9 @@ def published_by_xinference(port: int, containers: t.Any) -> bool | None:
 def ports_free(context: Context) -> Finding:
     if not context.options.ports:
         return Finding(SKIP, "No port was named.")
-    strangers, unsure, unseen = [], [], []
+    strangers: list[str] = []
+    unsure: list[str] = []
+    unseen: list[str] = []
     for port in context.options.ports:
         free = port_is_free(port)
         if free is None:
