@@ -34,8 +34,9 @@ _LEFT_OUT = (
     "usr/share/i18n",
     "usr/lib/x86_64-linux-gnu/gconv/*",
     "var/lib/apt/lists/*",
-    "var/cache/*",
-    "var/log/*",
+    "var/cache/apt/*",
+    "var/cache/ldconfig/*",
+    "var/cache/debconf/*-old",
     "var/lib/dpkg/*-old",
     "etc/*-",
     "root/.cache",
@@ -128,6 +129,9 @@ def slim(root: pathlib.Path) -> None:
     for path in sorted(documents.glob("*/*")) if documents.is_dir() else []:
         if path.name != "copyright":
             _remove(path)
+    for path in list((root / "var/log").rglob("*")):
+        if path.is_file():  # the folders stay, with the owners that the services need
+            path.unlink()
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     shadow = root / "etc/shadow"
     if shadow.exists():  # the third field is the day of the build

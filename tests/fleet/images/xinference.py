@@ -47,7 +47,8 @@ _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS] + [
 LEFT_OUT = (
     "torch/test",
     "torch/include",
-    "torch/bin",
+    "torch/bin/protoc*",
+    "torch/bin/test_*",
     "torch/share",
     "torch/lib/*.a",
     "scipy/**/tests",
@@ -58,7 +59,12 @@ LEFT_OUT = (
     "numpy/*/include",
     "numpy/f2py/tests",
     "joblib/test",
-    "xinference/thirdparty",
+    "torch/bin/*Test",
+    "xinference/thirdparty/ace_step_1_5",
+    "xinference/thirdparty/controlnet",
+    "xinference/thirdparty/deepseek_vl2/serve",
+    "xinference/thirdparty/indextts",
+    "xinference/thirdparty/melo",
     "xinference/**/tests",
     "xinference/conftest.py",
     "**/*.pyx",
@@ -77,7 +83,8 @@ def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], Non
     pinned, sources = _requirements()
     torch = [line for line in pinned if line.startswith("torch==")]
     with tempfile.TemporaryDirectory(prefix="llmops-site-", dir=root.parent) as scratch:
-        target = pathlib.Path(scratch) / "site"
+        # pip --target never adds to a folder that is there (bin/), so each call gets its own.
+        target, second = pathlib.Path(scratch) / "site", pathlib.Path(scratch) / "rest"
         log("installing torch for CPU")
         _pip_install(target, torch, ["--index-url", TORCH_INDEX] if _torch_index_answers() else [])
         if any(target.glob("nvidia*")) or not _is_cpu_torch(target):
@@ -87,13 +94,15 @@ def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], Non
         log(f"installing {len(pinned) + len(sources) - 1} further packages of Xinference {VERSION}")
         _build_wheels(sources, wheels)
         rest = [line for line in pinned if line not in torch] + sources
-        _pip_install(target, rest, ["--find-links", str(wheels)])
-        _drop(target)
-        scripts = root / "usr/local/bin"
-        for script in sorted((target / "bin").iterdir()):
-            _place_script(script, scripts / script.name)
-        shutil.rmtree(target / "bin")
-        shell.run(["cp", "-a", "--no-preserve=ownership", str(target), str(site)])
+        _pip_install(second, rest, ["--find-links", str(wheels)])
+        for part in (target, second):
+            _drop(part)
+            for script in sorted((part / "bin").iterdir()):
+                _place_script(script, root / "usr/local/bin" / script.name)
+            shutil.rmtree(part / "bin")
+            site.mkdir(parents=True, exist_ok=True)
+            for entry in part.iterdir():  # same file system: nothing is copied
+                entry.rename(site / entry.name)
     log("compiling byte code")
     rootfs.compile_python(root, ["/" + SITE], jobs=2)
 
