@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.fleet.config import DEFAULT_LAYOUT, Settings
 from tests.fleet.engine import Engine
 from tests.fleet.hostimages import HostImages
 from tests.fleet.layout import Host, Layout, LayoutError, parse_layout
-from tests.fleet.shell import FleetError, remove_tree, run, say, step
+from tests.fleet.shell import FleetError, locked, remove_tree, run, say, step
 from tests.fleet.standins.nvidia import hostfiles as nvidia_hostfiles
 
 BOOT_TIMEOUT = 120.0
@@ -64,12 +65,13 @@ class Fleet:
 
     def prepare(self) -> None:
         """Make the machine ready and build the host images."""
-        machine.prepare(self.settings)
-        machine.require()
-        self.engine.ensure()
-        for name in ("services", "debian13", "ubuntu2404", "debian12"):
-            self.host_images.ensure(name)
-        services.ensure_content(self.settings, self.engine, self.host_images)
+        with self._alone():
+            machine.prepare(self.settings)
+            machine.require()
+            self.engine.ensure()
+            for name in ("services", "debian13", "ubuntu2404", "debian12"):
+                self.host_images.ensure(name)
+            services.ensure_content(self.settings, self.engine, self.host_images)
 
     def up(self, layout_file: str | os.PathLike[str] = DEFAULT_LAYOUT) -> Layout:
         """Start the hosts of a layout that do not run as it says; others of this fleet that it does not name are removed.
@@ -77,6 +79,11 @@ class Fleet:
         Returns the layout with every host's address. Raises FleetError or LayoutError.
         """
         layout = self.read_layout(Path(layout_file))
+        with self._alone():
+            self._start(layout)
+        return layout
+
+    def _start(self, layout: Layout) -> None:
         machine.prepare(self.settings)
         machine.require()
         self.engine.ensure()
@@ -93,7 +100,10 @@ class Fleet:
                 with ThreadPoolExecutor(max_workers=8) as pool:
                     list(pool.map(lambda host: self._ensure_host(host, tags[self._image(host)], layout), batch))
         self._write_state(layout)
-        return layout
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """The cache is shared by all checkouts, so one run at a time builds, starts or removes."""
+        return locked(self.settings.cache / "lock")
 
     def read_layout(self, layout_file: Path) -> Layout:
         """Read a layout file; FLEET_GPU_HOSTS overrides how many GPU hosts there are."""
@@ -161,6 +171,10 @@ class Fleet:
 
     def down(self) -> None:
         """Remove the hosts, their volumes, the network and the state folder."""
+        with self._alone():
+            self._remove_all()
+
+    def _remove_all(self) -> None:
         if self.engine.answers():
             names = list(self.status())
             with step(f"Removing {len(names)} hosts"):
@@ -171,12 +185,13 @@ class Fleet:
 
     def clean(self, caches: bool = False) -> None:
         """down, then stop the engine and put the machine's settings back; with caches, the cache folder goes too."""
-        self.down()
-        self.engine.stop()
-        machine.restore(self.settings)
-        if caches:
-            say(f"Removing {self.settings.cache}")
-            remove_tree(self.settings.cache)
+        with self._alone():
+            self._remove_all()
+            self.engine.stop()
+            machine.restore(self.settings)
+            if caches:
+                say(f"Removing {self.settings.cache}")
+                remove_tree(self.settings.cache)
         say("Clean. The apt packages that prepare installed stay." + ("" if caches else f" Caches stay in {self.settings.cache}."))
 
     # ------------------------------------------------------------------ hosts

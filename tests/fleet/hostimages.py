@@ -125,6 +125,9 @@ class HostImages:
         if target.exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
+        for interrupted in target.parent.glob(f"{base.suite}-*"):
+            if interrupted.is_dir():
+                remove_tree(interrupted)
         debs = self._settings.cache / "debs" / base.suite
         debs.mkdir(parents=True, exist_ok=True)
         rootfs = Path(tempfile.mkdtemp(prefix=f"{base.suite}-", dir=target.parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -34,6 +35,19 @@ def step(message: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
     say(f"{message}: done in {time.monotonic() - begun:.1f} s")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a file's lock, so that of two programs that build or start the same things one waits for the other."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for another run of the fleet to finish ({file})")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def run(
