@@ -22,7 +22,9 @@ def main(arguments: list[str]) -> int:
     environment = Path(arguments[0]).absolute()
     galaxy = Path(sys.executable).with_name("ansible-galaxy")
     with tempfile.TemporaryDirectory(prefix="llmops-import-") as folder:
-        build = subprocess.run([str(galaxy), "collection", "build", "--force", "--output-path", folder, str(tree.TREE)], stdout=subprocess.DEVNULL)
+        build = subprocess.run(
+            [str(galaxy), "collection", "build", "--force", "--output-path", folder, str(tree.TREE)], stdout=subprocess.DEVNULL, check=False
+        )
         archives = list(Path(folder).glob("*.tar.gz"))
         if build.returncode != 0 or len(archives) != 1:
             print(f"ansible-galaxy collection build made no archive (exit status {build.returncode}); its words are above.")
@@ -33,7 +35,8 @@ def main(arguments: list[str]) -> int:
             "ANSIBLE_COLLECTIONS_PATH": sysconfig.get_path("purelib"),
         }
         # Away from the checkout: the importer writes where it is called, and reads an ansible.cfg there.
-        done = subprocess.run([str(environment / "bin" / "python"), "-m", "galaxy_importer.main", str(archives[0])], cwd=folder, env=variables)
+        importer = [str(environment / "bin" / "python"), "-m", "galaxy_importer.main", str(archives[0])]
+        done = subprocess.run(importer, cwd=folder, env=variables, check=False)
         return done.returncode
 
 

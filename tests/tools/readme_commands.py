@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^ *```[ \t]*(?:sh|bash|shell|console)[^\n]*\n(.*?)^ *```", re.M | re.S)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)[^)\n]*\)")
 TARGET = re.compile(r"^([A-Za-z][\w-]*):(?!=)", re.M)
-MAKE = re.compile(r"(?:^|[;&|]\s*|\s)make((?:\s+[\w-]+(?:=\S+)?)*)")
+# A command, not a word: `apt-get install git make python3` asks for no target.
+MAKE = re.compile(r"(?:^|[;&|$(])\s*(?:\w+=\S+\s+)*make((?:[ \t]+[\w-]+(?:=\S+)?)*)")
 PLAYBOOK = re.compile(r"\bansible-playbook\b([^\n|;&]*)")
 
 
@@ -27,14 +28,16 @@ def problems(text: str, targets: set[str], root: Path, folder: Path) -> list[str
     """What a document promises and the checkout does not hold. ``folder`` is where the document lies."""
     found = []
     for block in BLOCK.findall(text):
-        commands = "\n".join(line.split(" #")[0] for line in block.replace("\\\n", " ").splitlines() if not line.lstrip().startswith("#"))
-        for words in MAKE.findall(commands):
-            found += [f"make {word}: the Makefile has no such target" for word in words.split() if "=" not in word and not word.startswith("-") and word not in targets]
-        for words in PLAYBOOK.findall(commands):
-            for word in words.split():
+        # Lines joined, comments dropped: what is left is what a reader would paste.
+        lines = [line.split(" #")[0] for line in block.replace("\\\n", " ").splitlines() if not line.lstrip().startswith("#")]
+        for line in lines:
+            for words in MAKE.findall(line):
+                named = [word for word in words.split() if "=" not in word]
+                found += [f"make {word}: the Makefile has no such target" for word in named if word not in targets]
+            for words in PLAYBOOK.findall(line):
                 # Only files of the checkout: an inventory of the reader's own is his.
-                if word.endswith(".yml") and not word.startswith(("-", "@", "/", "~")) and "=" not in word and word.startswith(("playbooks/", "site.yml")) and not (root / word).is_file():
-                    found.append(f"ansible-playbook {word}: no such file")
+                named = [word for word in words.split() if word == "site.yml" or word.startswith("playbooks/")]
+                found += [f"ansible-playbook {word}: no such file" for word in named if not (root / word).is_file()]
     for link in LINK.findall(BLOCK.sub("", text)):
         if "://" not in link and not link.startswith("mailto:") and not (folder / link).exists():
             found.append(f"link to {link}: no such file")

@@ -18,8 +18,8 @@ COLLECTIONS = ROOT / ".cache"
 TREE = COLLECTIONS / "ansible_collections" / "llmops" / "dify_xinference"
 # In the copy the collection lies where it belongs; the link would make a loop.
 LEFT_OUT = ("collections/ansible_collections/",)
-# What ansible-test writes into the copy.
-KEPT = Path("tests/output")
+# What ansible-test and git write into the copy.
+KEPT = (Path("tests/output"), Path(".git"))
 
 
 def wanted() -> list[str]:
@@ -41,10 +41,13 @@ def sync() -> Path:
     """Bring the copy up to date; returns its root."""
     names = wanted()
     TREE.mkdir(parents=True, exist_ok=True)
+    if not (TREE / ".git").exists():
+        # ansible-test asks the nearest git checkout what to test. Ours ignores .cache: it would test nothing, and pass.
+        subprocess.run(["git", "init", "--quiet", str(TREE)], check=True)
     keep = {Path(name) for name in names}
     for folder, _subfolders, files in os.walk(TREE, topdown=False):
         relative = Path(folder).relative_to(TREE)
-        if relative == KEPT or KEPT in relative.parents:
+        if any(relative == kept or kept in relative.parents for kept in KEPT):
             continue
         for file in files:
             if relative / file not in keep:

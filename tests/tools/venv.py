@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import cache  # noqa: E402 -- its directory must be on the path first
+from tests.tools import cache
 
 OLDEST = (3, 11)
 COMPLETE = ".complete"
@@ -54,7 +54,7 @@ def install_venv_package() -> None:
     by_hand = f"Install it yourself (sudo apt-get install {package}), then run this again."
     if not shutil.which("apt-get"):
         sys.exit(f"{interpreter()} cannot make virtual environments (no ensurepip), and there is no apt-get to install {package} with. {by_hand}")
-    if as_root and subprocess.run([*as_root, "true"], stdin=subprocess.DEVNULL, capture_output=True).returncode != 0:
+    if as_root and subprocess.run([*as_root, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 0:
         sys.exit(f"{interpreter()} cannot make virtual environments (no ensurepip), and sudo asks for a password here. {by_hand}")
     print(f"This machine's python3 cannot make virtual environments. Installing the package {package} with apt-get ...", flush=True)
     environment = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
@@ -78,7 +78,7 @@ def build(target: Path, requirements: Path) -> None:
         [interpreter(), "-m", "venv", str(target)],
         [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input", "-r", str(requirements)],
     ):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             sys.exit(f"Could not create the virtual environment: `{' '.join(command)}` ended with exit status {done.returncode}; its words are above.")
     (target / COMPLETE).touch()
