@@ -29,6 +29,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.real_xinference
 
 
+def untemplated(value: Any) -> Any:
+    """Ansible would run a chat template as one of its own; in an inventory one writes ``!unsafe``."""
+    if isinstance(value, dict):
+        return {key: untemplated(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [untemplated(entry) for entry in value]
+    return "{% raw %}" + value + "{% endraw %}" if isinstance(value, str) and "{%" in value else value
+
+
 class Bench:
     """A server and the files of one host, and Ansible's modules run on it."""
 
@@ -40,7 +49,7 @@ class Bench:
         self.models = tiny_models(server.tiny)
 
     def run(self, module: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        arguments = dict(arguments, url=self.server.url, credentials_file=str(self.credentials))
+        arguments = dict(untemplated(arguments), url=self.server.url, credentials_file=str(self.credentials))
         command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-c", "local", "-i", "localhost,"]
         command += ["-m", f"llmops.dify_xinference.{module}", "-a", json.dumps(arguments), "-e", f"ansible_python_interpreter={sys.executable}"]
         command += ["--check"] if check else []
@@ -57,7 +66,7 @@ class Bench:
         assert " => {" in output, output + answer.stderr
         result, _end = json.JSONDecoder().raw_decode(output, output.index(" => {") + 4)
         result["secrets_shown"] = [secret for secret in self.secrets() if secret in output and module != "xinference_setup"]
-        return dict(result, output=output)
+        return dict(result, output=output, failed="FAILED!" in output)
 
     def converge(self, models: list[dict[str, Any]] | None = None, check: bool = False, **arguments: Any) -> dict[str, Any]:
         models = self.models if models is None else models

@@ -1,0 +1,230 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_plan as planning
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import ABSENT, FAILED, LOADING, READY
+
+CHAT = {"uid": "chat", "type": "LLM", "name": "qwen2.5-instruct", "engine": "vllm", "size": "7", "quantization": "Int4"}
+EMBED = {"uid": "embed", "type": "embedding", "name": "bge-m3"}
+SHOWN = {
+    "model_type": "LLM",
+    "model_name": "qwen2.5-instruct",
+    "model_engine": "vLLM",
+    "model_size_in_billions": 7,
+    "quantization": "Int4",
+    "replica": 1,
+    "accelerators": ["0"],
+}
+
+
+def found(records: dict[str, Any] | None = None, states: dict[str, str] | None = None, **values: Any) -> planning.Found:
+    records = records or {}
+    everything: dict[str, Any] = {"failures": {}, "registrations": {}, "autostart": None, "can_scale": True}
+    everything.update(values)
+    return planning.Found(states=dict({uid: READY for uid in records}, **(states or {})), records=records, **everything)
+
+
+def one(model: dict[str, Any], on: planning.Found, remembered: dict[str, Any] | None = None, **options: Any) -> planning.Step:
+    return planning.plan([model], on, remembered or {}, **options)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (dict(CHAT, uid="a/b"), "slash"),
+        (dict(CHAT, uid="chat-2"), "replica"),
+        (dict(CHAT, uid="chat-rep0"), "replica"),
+        (dict(CHAT, uid="x" * 101), "100 characters"),
+        (dict(CHAT, uid="my chat"), "spaces"),
+        (dict(CHAT, uid=""), "another copy"),
+        (dict(CHAT, engine=None), "engine is missing"),
+        (dict(CHAT, name=None), "name is missing"),
+        (dict(CHAT, type="chat"), "LLM, embedding, rerank"),
+        (dict(CHAT, n_gpu="0"), "auto, or cpu"),
+        (dict(CHAT, n_gpu="many"), "auto, or cpu"),
+        (dict(CHAT, replica=0), "at least 1"),
+        (dict(CHAT, replica=2, gpus=[0, 1, 2]), "multiple"),
+        (dict(CHAT, gpus=[0], n_gpu="cpu"), "exclude each other"),
+        (dict(CHAT, options={"model_engine": "vllm"}), "an option of its own"),
+        (dict(CHAT, register={"model_name": "other"}), "register.model_name"),
+    ],
+)
+def test_wrong_declarations_are_refused_and_others_go_on(model: dict[str, Any], words: str) -> None:
+    refused, other = planning.plan([model, EMBED], found(), {})
+    assert (refused.action, refused.state, refused.changed) == (planning.REFUSE, FAILED, False)
+    assert words in refused.reason
+    assert other.action == planning.LAUNCH
+
+
+def test_good_uids() -> None:
+    for uid in ("chat", "qwen2.5", "bge-m3", "llama-3.1-8b", "rep1", "chat-rep", "模型"):
+        assert planning.problem_with_uid(uid) == ""
+
+
+def test_declared_twice() -> None:
+    steps = planning.plan([EMBED, EMBED], found(), {})
+    assert [step.action for step in steps] == [planning.LAUNCH, planning.REFUSE]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (dict(EMBED, n_gpu="cpu"), {"n_gpu": None}),
+        (dict(EMBED, n_gpu="auto"), {"n_gpu": "auto"}),
+        (dict(EMBED, n_gpu="2"), {"n_gpu": 2}),
+        (dict(EMBED, gpus=[0, 1]), {"gpu_idx": [0, 1], "n_gpu": 2}),
+        (dict(EMBED, gpus=[0, 1], replica=2), {"gpu_idx": [0, 1], "n_gpu": 1, "replica": 2}),
+        (dict(EMBED, options={"max_model_len": 5}), {"max_model_len": 5}),
+        (EMBED, {}),
+    ],
+)
+def test_launch_body(model: dict[str, Any], expected: dict[str, Any]) -> None:
+    fixed = {"model_uid": "embed", "model_name": "bge-m3", "model_type": "embedding"}
+    assert planning.launch_body(model) == dict(fixed, **expected)
+
+
+def test_type_is_sent_as_the_server_spells_it() -> None:
+    assert planning.launch_body(dict(CHAT, type="llm"))["model_type"] == "LLM"
+
+
+def test_running_as_declared() -> None:
+    step = one(dict(CHAT, gpus=[0], replica=1), found({"chat": SHOWN}))
+    assert (step.action, step.changed, step.drift) == (planning.KEEP, False, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"quantization": "none"}, ["quantization"]),
+        ({"name": "qwen3"}, ["model_name"]),
+        ({"engine": "sglang", "size": "14"}, ["model_engine", "model_size_in_billions"]),
+        ({"gpus": [1]}, ["gpu_idx"]),
+    ],
+)
+def test_visible_change_replaces(change: dict[str, Any], fields: list[str]) -> None:
+    on = found({"chat": SHOWN})
+    step = one(dict(CHAT, **change), on)
+    assert (step.action, sorted(name for name, _wanted, _found in step.drift)) == (planning.REPLACE, fields)
+    left = one(dict(CHAT, **change), on, replace="never")
+    assert (left.action, left.changed) == (planning.LEAVE, False)
+    assert "replace is never" in left.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "shown"), [("0_5", "0.5"), ("0.5", "0_5"), ("7", 7), ("7.0", 7), ("7", 7.0), ("0_1", "0_1")]
+)
+def test_sizes_have_many_spellings(declared: str, shown: Any) -> None:
+    assert planning.visible_drift({"model_size_in_billions": declared}, {"model_size_in_billions": shown}) == []
+
+
+def test_sizes_that_differ() -> None:
+    assert planning.visible_drift({"model_size_in_billions": "1_5"}, {"model_size_in_billions": "0_5"})
+    assert planning.visible_drift({"model_size_in_billions": "70"}, {"model_size_in_billions": 7})
+
+
+def test_hidden_change_is_seen_only_against_our_own_launch() -> None:
+    model = dict(CHAT, options={"max_model_len": 8192})
+    on = found({"chat": SHOWN})
+    assert one(model, on).action == planning.KEEP  # somebody else's: nothing is known
+    same = planning.launch_body(model)
+    assert one(model, on, {"chat": same}).action == planning.KEEP
+    step = one(model, on, {"chat": planning.launch_body(CHAT)})
+    assert (step.action, step.drift) == (planning.REPLACE, [("max_model_len", 8192, None)])
+
+
+def test_replicas_change_in_place_where_the_server_can() -> None:
+    model = dict(CHAT, replica=2)
+    assert one(model, found({"chat": SHOWN})).action == planning.SCALE
+    assert one(model, found({"chat": SHOWN}, can_scale=False)).action == planning.REPLACE
+    assert one(dict(model, quantization="none"), found({"chat": SHOWN})).action == planning.REPLACE
+
+
+def test_someone_elses_launch_is_waited_for() -> None:
+    step = one(CHAT, found(states={"chat": LOADING}))
+    assert (step.action, step.changed) == (planning.WAIT, False)
+
+
+def test_last_failure_is_told() -> None:
+    step = one(CHAT, found(states={"chat": ABSENT}, failures={"chat": "no slot"}))
+    assert step.action == planning.LAUNCH
+    assert "no slot" in step.reason
+
+
+def test_absent() -> None:
+    gone = {"uid": "chat", "state": "absent"}
+    assert one(gone, found({"chat": SHOWN})).action == planning.REMOVE
+    assert one(gone, found(states={"chat": LOADING})).action == planning.REMOVE
+    assert not one(gone, found()).changed
+    # It would come back at the next restart.
+    step = one(gone, found(autostart={"chat": {"launch": {}}}))
+    assert (step.changed, step.autostart) == (True, "unset")
+
+
+def test_prune() -> None:
+    on = found({"chat": SHOWN, "ours": SHOWN, "theirs": SHOWN})
+    remembered = {"ours": {"model_uid": "ours"}, "long-gone": {"model_uid": "long-gone"}}
+
+    def pruned(prune: str) -> dict[str, str]:
+        return {step.uid: step.action for step in planning.plan([CHAT], on, remembered, prune=prune)[1:]}
+
+    assert pruned("none") == {}
+    assert pruned("ours") == {"ours": planning.REMOVE, "long-gone": planning.KEEP}
+    assert pruned("all") == {"ours": planning.REMOVE, "long-gone": planning.KEEP, "theirs": planning.REMOVE}
+
+
+def test_a_refused_uid_is_not_pruned() -> None:
+    steps = planning.plan([dict(CHAT, engine=None)], found({"chat": SHOWN}), {"chat": {}}, prune="ours")
+    assert [step.action for step in steps] == [planning.REFUSE]
+
+
+def test_registrations() -> None:
+    spec = {"model_name": "own", "dimensions": 32}
+    model = {"uid": "own", "type": "embedding", "register": spec}
+    key = ("embedding", "own")
+    running = {"own": {"model_type": "embedding", "model_name": "own"}}
+    assert one(model, found(registrations={key: None})).registration == "create"
+    assert one(model, found(running, registrations={key: dict(spec, model_ability=[])})).registration is None
+    step = one(model, found(running, registrations={key: dict(spec, dimensions=64)}))
+    assert (step.action, step.registration) == (planning.REPLACE, "replace")
+    left = one(model, found(running, registrations={key: dict(spec, dimensions=64)}), replace="never")
+    assert (left.action, left.registration, left.changed) == (planning.LEAVE, None, False)
+
+
+def test_autostart_entries_follow() -> None:
+    body = planning.launch_body(CHAT)
+    in_step = {"chat": {"launch": body, "priority": 100}}
+    assert one(CHAT, found({"chat": SHOWN}, autostart={})).autostart == "set"
+    assert one(CHAT, found({"chat": SHOWN}, autostart=in_step)).autostart is None
+    assert one(CHAT, found({"chat": SHOWN}, autostart={"chat": {"launch": dict(body, model_size="8"), "priority": 100}})).autostart == "set"
+    assert one(CHAT, found({"chat": SHOWN}, autostart=in_step), autostart=False).autostart == "unset"
+    assert one(CHAT, found({"chat": SHOWN})).autostart is None  # a server that has none of this
+    # A masked secret may have been rotated: what is launched anew is written anew.
+    secret = dict(CHAT, envs={"HF_TOKEN": "new"})
+    masked = {"chat": {"launch": dict(planning.launch_body(secret), envs={"HF_TOKEN": "******"}), "priority": 100}}
+    assert one(secret, found({"chat": SHOWN}, autostart=masked)).autostart is None
+    assert one(secret, found(autostart=masked)).autostart == "set"
+
+
+def test_misspelt_engine_argument() -> None:
+    assert "max_model_len" in one(dict(CHAT, options={"max_model_lenght": 1}), found()).warnings[0]
+    assert one(dict(CHAT, options={"max_model_len": 1, "my_own_thing": 2}), found()).warnings == []
+
+
+def test_two_models_never_start_on_one_pinned_gpu() -> None:
+    models = [
+        dict(EMBED, gpus=[0]),
+        dict(CHAT, gpus=[0, 1]),
+        dict(EMBED, uid="second", gpus=[2]),
+        dict(EMBED, uid="third", gpus=[1]),
+        dict(EMBED, uid="anywhere"),
+        dict(EMBED, uid="anywhere-too"),
+    ]
+    lanes = [[step.uid for step in lane] for lane in planning.lanes(planning.plan(models, found(), {}))]
+    assert sorted(map(sorted, lanes)) == [["anywhere"], ["anywhere-too"], ["chat", "embed", "third"], ["second"]]
+    assert next(lane for lane in lanes if "chat" in lane)[0] == "chat"  # the LLM first

@@ -1,0 +1,339 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carrying out plans, on the stand-in that tests/contract holds to recordings of the real server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+import stat
+import threading
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_run as running
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LoginFailed, Xinference, XinferenceError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched, UnreadableFile, read_json
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_plan import plan
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_setup import Setup, accounts_lost, setup_token_in
+
+STANDIN = pathlib.Path(__file__).resolve().parents[3] / "integration" / "targets" / "setup_xinference_standin" / "files" / "xinference_standin.py"
+MODELS = [
+    {"uid": "chat", "type": "LLM", "name": "qwen2.5-instruct", "engine": "transformers"},
+    {"uid": "embed", "type": "embedding", "name": "bge-m3"},
+    {"uid": "own", "type": "embedding", "register": {"model_name": "own", "dimensions": 8}},
+]
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("xinference_standin", STANDIN)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Clock:
+    """Time passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self.lock:
+            self.now += seconds
+
+
+class World:
+    def __init__(self, folder: pathlib.Path, **options: Any) -> None:
+        self.standin = load().Standin(**options)
+        self.state = folder / "launched.json"
+        self.credentials = folder / "credentials.json"
+        self.down = False
+        self.before: Any = None  # called before each request is answered
+
+    def transport(self, method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> Any:
+        path = url[len("http://standin") :]
+        if self.down:
+            raise ServerUnreachable(method, url, "refused")
+        if self.before:
+            self.before(method, path)
+        token = headers.get("Authorization", "").replace("Bearer ", "") or None
+        status, content = self.standin.handle(method, path, json.loads(data) if data else None, token)
+        return status, [], json.dumps(content).encode()
+
+    def http(self) -> JsonClient:
+        return JsonClient("http://standin", self.transport, retries=0, sleep=lambda seconds: None)
+
+    def converge(self, models: list[dict[str, Any]], prune: str = "none", replace: str = "when_changed", **options: Any) -> dict[str, dict[str, Any]]:
+        client = Xinference(self.http())
+        launched = Launched(str(self.state))
+        clock = Clock()
+
+        def replan(uid: str) -> Any:
+            again = [model for model in models if model["uid"] == uid]
+            return plan(again, running.gather(client, again), launched.load(), replace)[0]
+
+        found = running.gather(client, models, launched.load() if prune != "none" else ())
+        steps = plan(models, found, launched.load(), replace, prune)
+        runner = running.Runner(client, launched, replan=replan, clock=clock, sleep=clock.sleep, **dict({"wait_timeout": 60}, **options))
+        return {row["uid"]: row for row in runner.run(steps, found)}
+
+    def posts(self) -> list[str]:
+        return [path for method, path in self.standin.requests if method == "POST"]
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> World:
+    return World(tmp_path)
+
+
+def test_launch_then_nothing_then_restart_then_nothing(world: World) -> None:
+    first = world.converge(MODELS)
+    assert [(row["action"], row["state"], row["changed"]) for row in first.values()] == [("launch", "ready", True)] * 3
+    world.standin.requests.clear()
+    second = world.converge(MODELS)
+    assert not any(row["changed"] for row in second.values())
+    assert [method for method, _path in world.standin.requests] == ["GET"] * 3  # list, one registration, autostart entries
+    world.standin.restart()
+    third = world.converge(MODELS)
+    assert [(row["action"], row["state"], row["changed"]) for row in third.values()] == [("wait", "ready", False)] * 3
+
+
+def test_launched_file_is_private_and_readable(world: World) -> None:
+    world.converge([MODELS[1]])
+    assert stat.S_IMODE(world.state.stat().st_mode) == 0o600
+    assert json.loads(world.state.read_text())["models"]["embed"]["launch"]["model_name"] == "bge-m3"
+
+
+def test_one_bad_model_does_not_stop_the_rest(world: World) -> None:
+    rows = world.converge([{"uid": "bad", "type": "embedding", "name": "no-such"}, *MODELS])
+    assert rows["bad"]["failed"]
+    assert "no-such not found" in rows["bad"]["reason"]
+    assert [rows[uid]["state"] for uid in ("chat", "embed", "own")] == ["ready"] * 3
+    assert "bad" not in world.standin.autostart
+
+
+def test_old_server_says_why_only_in_the_answer_itself(tmp_path: pathlib.Path) -> None:
+    world = World(tmp_path, replicas_route=False, autostart_route=False)
+    rows = world.converge([{"uid": "bad", "type": "embedding", "name": "no-such"}, MODELS[1]])
+    assert "no-such not found" in rows["bad"]["reason"]
+    assert rows["embed"]["state"] == "ready"
+    assert "/v1/models?wait_ready=false" not in world.posts()
+
+
+def test_two_controllers_launch_once(world: World) -> None:
+    """Between our look and our launch somebody else launches the same uid."""
+
+    def other(method: str, path: str) -> None:
+        if method == "POST" and path.startswith("/v1/models"):
+            world.before = None
+            world.standin.handle("POST", "/v1/models", {"model_uid": "embed", "model_name": "bge-m3", "model_type": "embedding"})
+
+    world.before = other
+    row = world.converge([MODELS[1]])["embed"]
+    assert (row["action"], row["state"], row["changed"], row["failed"]) == ("wait", "ready", False, False)
+    assert list(world.standin.models) == ["embed"]
+
+
+def test_client_timeout_never_launches_again(world: World) -> None:
+    def slow(method: str, path: str) -> None:
+        if method == "POST" and path.startswith("/v1/models"):
+            world.before = None
+            world.standin.handle("POST", path, {"model_uid": "embed", "model_name": "bge-m3", "model_type": "embedding"})
+            raise ServerUnreachable(method, path, "timed out", timed_out=True)
+
+    world.before = slow
+    assert world.converge([MODELS[1]])["embed"]["state"] == "ready"
+    assert [path for path in world.posts() if path.startswith("/v1/models")] == ["/v1/models?wait_ready=false"]
+
+
+def test_wait_for_a_launch_that_turns_out_different(world: World) -> None:
+    world.standin.handle("POST", "/v1/models?wait_ready=false", {"model_uid": "embed", "model_name": "bge-small-en-v1.5", "model_type": "embedding"})
+    row = world.converge([MODELS[1]])["embed"]
+    assert (row["action"], row["state"], row["name"]) == ("replace", "ready", "bge-m3")
+
+
+def test_replace_and_scale_and_remove(world: World) -> None:
+    world.converge(MODELS)
+    changed = [dict(MODELS[0], options={"max_model_len": 5}), dict(MODELS[1], replica=3), dict(MODELS[2], register={"model_name": "own", "dimensions": 9})]
+    rows = world.converge(changed)
+    assert {uid: row["action"] for uid, row in rows.items()} == {"chat": "replace", "embed": "scale", "own": "replace"}
+    assert (rows["embed"]["replica"], rows["own"]["dimensions"]) == (3, 9)
+    assert not any(row["changed"] for row in world.converge(changed).values())
+    assert world.converge([dict(MODELS[1], replica=1)])["embed"]["replica"] == 1
+    rows = world.converge([MODELS[0]], prune="ours", replace="never")
+    assert {uid: row["action"] for uid, row in rows.items()} == {"chat": "leave", "embed": "remove", "own": "remove"}
+    assert list(world.standin.models) == ["chat"]
+    assert list(world.standin.autostart) == ["chat"]
+
+
+def test_absent_stops_a_launch_without_leaving_a_ghost(world: World) -> None:
+    world.standin.looks = 50
+    world.converge([MODELS[1]], wait=False)
+    row = world.converge([{"uid": "embed", "state": "absent"}])["embed"]
+    assert (row["action"], row["state"]) == ("remove", "absent")
+    assert world.standin.models == {}
+
+
+def test_still_loading_when_the_time_is_over(world: World) -> None:
+    world.standin.looks = 1000
+    row = world.converge([MODELS[1]])["embed"]
+    assert (row["failed"], row["state"]) == (True, "loading")
+    assert "within 60 s" in row["reason"]
+    # Launched all the same, so a later run waits for it and never launches a second one.
+    world.standin.looks = 1
+    world.standin.models["embed"]["left"] = 1
+    assert world.converge([MODELS[1]])["embed"]["action"] == "wait"
+
+
+def test_server_that_vanishes_and_comes_back_while_a_model_loads(world: World) -> None:
+    count = []
+
+    def flap(method: str, path: str) -> None:
+        if path == "/v1/models/embed" and any(path.startswith("/v1/models?") for path in world.posts()):
+            count.append(1)
+            if len(count) in (2, 3):
+                raise ServerUnreachable(method, path, "connection reset")
+
+    world.standin.looks = 5
+    world.before = flap
+    assert world.converge([MODELS[1]])["embed"]["state"] == "ready"
+    assert len(count) > 3
+
+
+def test_launches_overlap_but_not_beyond_the_bound(world: World) -> None:
+    together: list[int] = []
+    barrier = threading.Barrier(2, timeout=5)
+
+    def meet(method: str, path: str) -> None:
+        if method == "POST" and path.startswith("/v1/models?"):
+            together.append(barrier.wait())
+
+    world.before = meet  # two launches must be under way at once, or the barrier breaks
+    world.converge([{"uid": uid, "type": "embedding", "name": "bge-m3"} for uid in ("a", "b", "c", "d")], concurrency=2)
+    assert sorted(together) == [0, 0, 1, 1]
+
+
+# ---- the first administrator ---------------------------------------------------------------------------------------
+
+
+def set_up(world: World, **options: Any) -> Any:
+    options.setdefault("token", lambda: setup_token_in("x\n  Setup token: old\n  Setup token: standin-setup-token\n"))
+    return Setup(world.http(), str(world.credentials), **options).run()
+
+
+@pytest.fixture
+def guarded(tmp_path: pathlib.Path) -> World:
+    return World(tmp_path, auth=True)
+
+
+def test_setup_then_nothing(guarded: World) -> None:
+    first = set_up(guarded)
+    assert (first.changed, first.ready, first.api_key) == (True, True, "xf-standin-1")
+    guarded.standin.requests.clear()
+    second = set_up(guarded)
+    assert (second.changed, second.api_key) == (False, first.api_key)
+    assert len(guarded.standin.requests) == 3
+    assert stat.S_IMODE(guarded.credentials.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("request_number", range(1, 7))
+def test_setup_converges_after_any_interruption(guarded: World, request_number: int) -> None:
+    """Cut off before the n-th request is answered, and, the server having done its part, right after it."""
+    for after in (False, True):
+        world = World(guarded.state.parent / str(after), auth=True)
+        count = []
+
+        def cut(method: str, path: str, world: World = world, count: list[int] = count) -> None:
+            count.append(1)
+            if len(count) == request_number:
+                raise KeyboardInterrupt
+
+        real = world.standin.handle
+        if after:
+
+            def handle(*arguments: Any, count: list[int] = count, real: Any = real) -> Any:
+                answer = real(*arguments)
+                count.append(1)
+                if len(count) == request_number:
+                    raise KeyboardInterrupt
+                return answer
+
+            world.standin.handle = handle
+        else:
+            world.before = cut
+        try:
+            set_up(world)
+        except KeyboardInterrupt:
+            pass
+        world.before, world.standin.handle = None, real
+        again = set_up(world)
+        assert again.ready
+        assert again.api_key in world.standin.keys
+        assert len(world.standin.keys) == 1
+        assert not set_up(world).changed
+
+
+def test_setup_without_the_token_says_what_to_do(guarded: World) -> None:
+    with pytest.raises(XinferenceError, match="none was found in the log.*docker logs"):
+        set_up(guarded, token=lambda: None)
+    assert set_up(guarded).ready
+
+
+def test_setup_of_a_server_that_is_somebody_elses(guarded: World, tmp_path: pathlib.Path) -> None:
+    set_up(guarded)
+    guarded.credentials = tmp_path / "other.json"
+    with pytest.raises(XinferenceError, match="give username and password"):
+        set_up(guarded)
+    password = read_json(str(tmp_path / "credentials.json"))["admin"]["password"]
+    assert set_up(guarded, password=password).ready
+    with pytest.raises(LoginFailed, match="not tried again"):
+        set_up(guarded, password="wrong-one")
+
+
+def test_setup_after_the_servers_data_was_lost(guarded: World, tmp_path: pathlib.Path) -> None:
+    first = set_up(guarded)
+    guarded.down = True
+    home = tmp_path / "home"
+    assert set_up(guarded, data_dir=None).ready
+    offline = set_up(guarded, data_dir=str(home))  # nothing there: must not be opened when it comes up
+    assert (offline.ready, offline.reachable, offline.api_key) == (False, False, "")
+    (home / "auth").mkdir(parents=True)
+    (home / "auth" / "auth.db").touch()
+    assert not accounts_lost(str(home))
+    guarded.down = False
+    guarded.standin.admin, guarded.standin.keys = None, {}
+    again = set_up(guarded)
+    assert again.changed
+    assert again.ready
+    assert again.username == first.username
+
+
+def test_setup_in_check_mode_sends_nothing(guarded: World) -> None:
+    planned = set_up(guarded, check_mode=True)
+    assert planned.changed
+    assert not planned.ready
+    assert guarded.posts() == []
+    assert not guarded.credentials.exists()
+
+
+def test_server_without_accounts(world: World) -> None:
+    outcome = set_up(world)
+    assert (outcome.changed, outcome.ready, outcome.auth) == (False, True, False)
+
+
+def test_broken_files_are_never_overwritten(world: World) -> None:
+    world.state.write_text("{half")
+    with pytest.raises(UnreadableFile, match="launched.json"):
+        world.converge([MODELS[1]])
+    assert world.state.read_text() == "{half"
