@@ -18,11 +18,9 @@ import tarfile
 import zipfile
 from typing import Any
 
+from tests.fleet.standins.dify.dify_standin import VERSION, packages
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from dify_standin import VERSION, packages
-
 PLUGIN_VERSION = "0.0.15"
 _EXECUTABLE = (".sh",)
 _NOTE = (

@@ -12,11 +12,11 @@ import json
 import time
 import uuid
 
-from . import VERSION
+from . import VERSION, security
 from .config import Settings
 from .errors import failure
 from .http import Response
-from .security import hash_password, jwt_encode, make_tenant_key, new_id, now
+from .security import hash_password, jwt_encode, make_tenant_key, new_id
 from .storage import Cache, Database, Row
 
 LOGIN_TRIES = 5
@@ -157,7 +157,7 @@ class Accounts:
 
     def tokens(self, account: str) -> dict[str, str]:
         """A new set; the refresh token is remembered, so that it dies when it is used."""
-        until = int(now()) + self.settings.access_token_expire_minutes * 60
+        until = int(security.now()) + self.settings.access_token_expire_minutes * 60
         access = {"user_id": account, "exp": until, "iss": "SELF_HOSTED", "sub": "Console API Passport"}
         refresh = f"{uuid.uuid4().hex}{uuid.uuid4().hex}"
         self.cache.set(f"refresh_token:{refresh}", json.dumps(account), self.settings.refresh_token_expire_days * 86400)
@@ -182,7 +182,7 @@ class Accounts:
             parts = [f"{names[kind]}={tokens.get(kind, '')}"]
             if self.settings.cookie_domain:
                 parts.append(f"Domain={self.settings.cookie_domain}")
-            parts += [f"Expires={email.utils.formatdate(now() + age, usegmt=True)}", f"Max-Age={age}"]
+            parts += [f"Expires={email.utils.formatdate(security.now() + age, usegmt=True)}", f"Max-Age={age}"]
             if self.settings.secure_cookies:
                 parts.append("Secure")
             if kind != "csrf_token":

@@ -241,8 +241,7 @@ class Daemon(Application):
         return task
 
     def _work(self, task: str, tenant: str, todo: list[tuple[str, dict[str, Any]]], source: str, replaced: Row | None) -> None:
-        """The real daemon builds a Python environment here; this one only takes its time."""
-        time.sleep(self.settings.plugin_install_seconds)
+        self.prepare()
         message = self._planned_failure()
         try:
             if not message:
@@ -254,6 +253,10 @@ class Daemon(Application):
             self._finish(task, "failed" if message else "success", message or "Installed")
         except Exception as error:  # the database went away; started() ends the task later
             print(f"install task {task}: {error}")
+
+    def prepare(self) -> None:
+        """The real daemon builds a Python environment here; this one only takes its time."""
+        time.sleep(self.settings.plugin_install_seconds)
 
     def _planned_failure(self) -> str:
         """A test can make the next installation fail: the text in this file is its error."""

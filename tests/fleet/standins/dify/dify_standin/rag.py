@@ -22,7 +22,7 @@ from .providers import Providers
 from .security import new_id
 from .storage import Database, Row
 
-RETRIEVAL = {
+RETRIEVAL: dict[str, Any] = {
     "search_method": "semantic_search",
     "reranking_enable": False,
     "reranking_mode": None,
@@ -259,7 +259,7 @@ class Knowledge:
             found = [item for item in found if item[1] >= float(model.get("score_threshold") or 0)]
         for row, _score in found:
             self.db.execute("UPDATE document_segments SET hit_count = hit_count + 1 WHERE id = ?", row["id"])
-        return found[: int(model.get("top_k") or RETRIEVAL["top_k"])]
+        return found[: int(model.get("top_k") or 4)]
 
     # -- chat ---------------------------------------------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class Knowledge:
             found += [(row, score, dataset) for row, score in self.retrieve(dataset, query, {**model, "top_k": settings.get("top_k")})]
         names = {row["id"]: dataset for row, _score, dataset in found}
         pairs = sorted(((row, score) for row, score, _dataset in found), key=lambda item: -item[1])
-        pairs = self.reranked(tenant, query, pairs, {**settings, "top_k": settings.get("top_k") or RETRIEVAL["top_k"]})
+        pairs = self.reranked(tenant, query, pairs, {**settings, "top_k": settings.get("top_k") or 4})
         return [
             {
                 "position": number,

@@ -89,33 +89,34 @@ def _available(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _custom(api: Api, tenant: str, name: str) -> dict[str, Any]:
-    models = []
-    for row in api.providers.registered(tenant, name):
-        stored = api.providers.credentials(tenant, name, row["model_name"], row["model_type"])
-        current = next((item for item in stored if item["id"] == row["credential_id"]), None)
-        models.append(
-            {
-                "model": row["model_name"],
-                "model_type": row["model_type"],
-                "credentials": None,
-                "current_credential_id": current and current["id"],
-                "current_credential_name": current and current["credential_name"],
-                "available_model_credentials": _available(stored),
-                "unadded_to_model_list": False,
-            }
-        )
+    models = [_custom_model(api, tenant, name, row["model_name"], row["model_type"], row["credential_id"]) for row in api.providers.registered(tenant, name)]
     have = {(model["model"], model["model_type"]) for model in models}
     rows = api.db.query(
         "SELECT DISTINCT model_name, model_type FROM provider_model_credentials WHERE tenant_id = ? AND provider_name = ?", tenant, name
     )
-    orphans = [(row["model_name"], row["model_type"]) for row in rows]
+    # Credentials whose model was removed are listed twice: at the end of the models, and as what can be added.
+    orphans = sorted({(row["model_name"], row["model_type"]) for row in rows} - have)
     return {
         "status": "active" if any(model["current_credential_id"] for model in models) else "no-configure",
         "current_credential_id": None,
         "current_credential_name": None,
         "available_credentials": [],
-        "custom_models": models,
-        "can_added_models": [{"model": model, "model_type": kind} for model, kind in sorted(orphans) if (model, kind) not in have],
+        "custom_models": models + [{**_custom_model(api, tenant, name, *orphan, None), "unadded_to_model_list": True} for orphan in orphans],
+        "can_added_models": [{"model": model, "model_type": kind} for model, kind in orphans],
+    }
+
+
+def _custom_model(api: Api, tenant: str, provider: str, model: str, kind: str, credential: str | None) -> dict[str, Any]:
+    stored = api.providers.credentials(tenant, provider, model, kind)
+    current = next((item for item in stored if item["id"] == credential), None)
+    return {
+        "model": model,
+        "model_type": kind,
+        "credentials": None,
+        "current_credential_id": current and current["id"],
+        "current_credential_name": current and current["credential_name"],
+        "available_model_credentials": _available(stored),
+        "unadded_to_model_list": False,
     }
 
 

@@ -10,10 +10,10 @@ import datetime
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION
+from . import VERSION, security
 from .errors import setup_error, setup_validation
 from .http import Request, Response, reply
-from .security import EMAIL, jwt_decode, jwt_encode, now, valid_password
+from .security import EMAIL, jwt_decode, jwt_encode, valid_password
 
 if TYPE_CHECKING:
     from .api import Api
@@ -111,7 +111,7 @@ def init(api: Api, request: Request) -> Response:
     if api.accounts.setup_at():
         raise setup_error(403, "authorization_error", "Forbidden")
     right = hmac.compare_digest(password.encode(), api.settings.init_password.encode())
-    session = jwt_encode({"is_init_validated": right, "exp": int(now()) + 86400}, api.settings.secret_key)
+    session = jwt_encode({"is_init_validated": right, "exp": int(security.now()) + 86400}, api.settings.secret_key)
     response = reply({"result": "success"}, 201) if right else setup_error(401, "authentication_error", "Unauthorized").response
     response.headers.append(("Set-Cookie", f"session={session}; HttpOnly; Path=/"))
     return response
