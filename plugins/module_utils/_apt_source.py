@@ -64,7 +64,9 @@ def without_entries(path: str, text: str, patterns: t.Sequence[str]) -> str | No
     """
     if path.endswith(".sources"):
         stanzas = re.split(r"\n\s*\n", text)
-        kept = [stanza for stanza in stanzas if not any(_names(uri, patterns) for uri in " ".join(re.findall(r"(?im)^URIs:(.*(?:\n[ \t].*)*)", stanza)).split())]
+        kept = [
+            stanza for stanza in stanzas if not any(_names(uri, patterns) for uri in " ".join(re.findall(r"(?im)^URIs:(.*(?:\n[ \t].*)*)", stanza)).split())
+        ]
         if len(kept) == len(stanzas):
             return text
         left = "\n\n".join(stanza for stanza in kept if stanza.strip())

@@ -38,6 +38,10 @@ class ApplyError(Exception):
     """It did not work; the text says what, and in what state things were left."""
 
 
+class _RestartRefused(HostError):
+    """The restart was not even tried: dockerd still runs, with its containers."""
+
+
 class _Record:
     """The sidecar: owners, files that a dockerd found at its start, keys that wait for a restart, a reload under way."""
 
@@ -53,7 +57,8 @@ class _Record:
 
     def save(self) -> None:
         document = {
-            "about": "Who owns which key of daemon.json, so that a role can take back its own and nothing else. Written by llmops.dify_xinference.docker_daemon_config.",
+            "about": "Who owns which key of daemon.json, so that a role can take back its own and nothing else. "
+            "Written by llmops.dify_xinference.docker_daemon_config.",
             "version": daemon.OWNERS_VERSION,
             "sections": self.sections,
             "seen_by_dockerd": self.seen,
@@ -120,7 +125,7 @@ def _restart(host: DockerHost, request: Request, document: daemon.Document, unit
         host.act("reload")
         _await_loaded(host, document, unit, request.reload_timeout)
         if not host.info().get("LiveRestoreEnabled"):
-            raise HostError(f"live-restore could not be switched on, so a restart would stop {containers} running containers. {host.last_errors()}")
+            raise _RestartRefused(f"live-restore could not be switched on, so a restart would stop {containers} running containers. {host.last_errors()}")
     host.act("restart")
     host.wait_for_info()
 
@@ -156,6 +161,8 @@ def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
         if _mtime(request.path) > unit.started:
             # A dockerd that started from this very file shows what it makes of it; asking it again would change nothing.
             waiting += planning.needs_restart_by_info(merged.document, info)
+        # What the daemon still holds of keys that nobody wants: also from an interrupted run, or taken out by hand.
+        merged = merged._replace(transition=daemon.transition_of({**dict.fromkeys(unloaded), **found}, merged.document))
     changed_at = _changed_at(request.restart_after)
     late = planning.late_files(unit.started, changed_at, record.seen) if unit.active else []
     change = daemon.cost(found, merged.document)
@@ -211,11 +218,13 @@ def _carry_out(
     record.transition = undone if decision.action in (planning.RELOAD, planning.RESTART) else {}
     if change.restart:
         record.waiting = {"since": time.time(), "keys": change.restart}
-    if written or merged.owners != old_sections:
+    touched = written or bool(record.transition)
+    if touched or merged.owners != old_sections:
         # The record first: a key in it that is not in the file yet harms nothing, a key nobody remembers stays for ever.
         record.save()
     if written:
         result["backup_file"] = back_up(request.path)
+    if touched:
         write_file(request.path, daemon.render(merged.transition if record.transition else merged.document))
     try:
         if decision.action == planning.START:
@@ -229,8 +238,9 @@ def _carry_out(
         elif decision.action == planning.RESTART:
             _restart(host, request, merged.transition, unit, containers)
     except HostError as error:
-        if written:
-            _roll_back(request, host, record, old_sections, text, decision.action)
+        if touched:
+            went_down = decision.action in (planning.RESTART, planning.START) and not isinstance(error, _RestartRefused)
+            _roll_back(request, host, record, old_sections, text, "restart" if went_down else "reload")
             raise ApplyError(f"{error} The old {request.path} was put back; the new one was {result['config']!r}.".replace("\n", " ")) from error
         raise ApplyError(str(error)) from error
     if record.transition:
@@ -241,7 +251,7 @@ def _carry_out(
     record.save()
 
 
-def _roll_back(request: Request, host: DockerHost, record: _Record, sections: daemon.Owners, text: str | None, action: str) -> None:
+def _roll_back(request: Request, host: DockerHost, record: _Record, sections: daemon.Owners, text: str | None, verb: str) -> None:
     """Put the old file back, and bring dockerd up with it when it went down over the new one."""
     if text is None:
         os.unlink(os.path.realpath(request.path))
@@ -250,10 +260,7 @@ def _roll_back(request: Request, host: DockerHost, record: _Record, sections: da
     record.sections, record.transition, record.waiting = sections, {}, {}
     record.save()
     try:
-        if action in (planning.RESTART, planning.START):
-            host.act("restart")
-        else:
-            host.act("reload")
+        host.act(verb)
     except HostError:
         # The first error is the one to tell; this one follows from it.
         pass

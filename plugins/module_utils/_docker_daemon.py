@@ -118,7 +118,9 @@ def parse_document(text: str, path: str) -> Document:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise DocumentError(f"{path} is not valid JSON: {error}. It was left as it is. Correct it, or set repair: true to keep it as a backup and start anew.") from error
+        raise DocumentError(
+            f"{path} is not valid JSON: {error}. It was left as it is. Correct it, or set repair: true to keep it as a backup and start anew."
+        ) from error
     if not isinstance(document, dict):
         raise DocumentError(f"{path} holds a {type(document).__name__}, not an object. It was left as it is. Correct it, or set repair: true.")
     return document
@@ -136,7 +138,9 @@ def parse_owners(text: str, path: str) -> Owners:
         record = json.loads(text)
         sections = record["sections"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DocumentError(f"{path}, the record of who owns which key of daemon.json, is not readable: {error}. Correct it, or delete it to forget the owners.") from error
+        raise DocumentError(
+            f"{path}, the record of who owns which key of daemon.json, is not readable: {error}. Correct it, or delete it to forget the owners."
+        ) from error
     if not isinstance(sections, dict) or not all(isinstance(entries, dict) for entries in sections.values()):
         raise DocumentError(f"{path}, the record of who owns which key of daemon.json, has no usable sections. Correct it, or delete it to forget the owners.")
     return sections
@@ -225,24 +229,18 @@ def merge(found: t.Mapping[str, t.Any], owners: Owners, section: str, config: t.
     wanted = wanted_paths(config)
     _check_conflicts(kept, section, wanted)
     mine = kept.pop(section, {})
-    others = {name for entries in kept.values() for name in entries}
+    others = {name: entry for entries in kept.values() for name, entry in entries.items()}
     for name, entry in mine.items():
         path = split_path(name)
         if path in wanted:
             continue
-        if name in others:
-            # Shared with another section: it inherits what was there before us.
-            for entries in kept.values():
-                if name in entries:
-                    inherited = {key: value for key, value in entry.items() if key != "set"}
-                    entries[name] = {"set": entries[name]["set"], **inherited}
-                    break
-            continue
-        _undo(document, path, entry)
+        if name not in others:
+            _undo(document, path, entry)
     records: dict[str, dict[str, t.Any]] = {}
     for path, value in wanted.items():
         name = path_name(path)
-        old = mine.get(name)
+        # A path shared with another section has one history: what was there before either of them.
+        old = mine.get(name) or others.get(name)
         record: dict[str, t.Any] = {"set": copy.deepcopy(value)}
         if old is not None:
             record.update({key: entry for key, entry in old.items() if key != "set"})
@@ -254,7 +252,9 @@ def merge(found: t.Mapping[str, t.Any], owners: Owners, section: str, config: t.
                     record["parent_before"] = document[path[0]]
                 else:
                     record["parent_absent"] = True
-            elif len(path) == 2 and (_owner_of_parent(kept, path[0]) or _owner_of_parent({section: records}, path[0]) or _owner_of_parent({section: mine}, path[0])):
+            elif len(path) == 2 and (
+                _owner_of_parent(kept, path[0]) or _owner_of_parent({section: records}, path[0]) or _owner_of_parent({section: mine}, path[0])
+            ):
                 record["parent_absent"] = True
         records[name] = record
     for path, value in wanted.items():

@@ -43,7 +43,13 @@ def command(argv: t.Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[in
     """Exit status and all output; 127 without such a command, 124 when it was killed at the timeout."""
     try:
         done = subprocess.run(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False, env=dict(os.environ, LC_ALL="C")
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+            env=dict(os.environ, LC_ALL="C"),
         )
     except FileNotFoundError:
         return 127, f"{argv[0]}: not found"
@@ -190,7 +196,8 @@ def back_up(path: str) -> str | None:
         old = os.stat(real)
     except FileNotFoundError:
         return None
-    backup = f"{real}.{time.strftime('%Y-%m-%dT%H-%M-%S')}.{os.getpid()}~"
+    now = time.time()
+    backup = f"{real}.{time.strftime('%Y-%m-%dT%H-%M-%S', time.localtime(now))}.{int(now % 1 * 1e6):06d}~"
     # Never wider than the original, not even for a moment.
     handle = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, old.st_mode & 0o7777)
     with os.fdopen(handle, "wb") as stream:

@@ -105,7 +105,8 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
         engine = list(distribution.engine) + _companions(found)
     elif not found.packages.keys() & {"docker-ce", "docker.io"}:
         return _refuse(
-            f"Docker was not installed from a package ({found.dockerd_path}), and its Compose is {found.compose_version or 'missing'}; {compose_minimum} is needed. "
+            f"Docker was not installed from a package ({found.dockerd_path}), and its Compose is "
+            f"{found.compose_version or 'missing'}; {compose_minimum} is needed. "
             "Install the Compose plugin beside it."
         )
     if good_compose:
@@ -121,7 +122,8 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
             "Set docker_package_source to auto (Compose from Docker's repository) or docker (all of it)."
         )
     messages.append(
-        f"{found.os_id} {found.os_version} has Docker Compose {distribution.compose_version}, and {compose_minimum} is needed: {PLUGIN} is taken from Docker's repository."
+        f"{found.os_id} {found.os_version} has Docker Compose {distribution.compose_version}, and {compose_minimum} is needed: "
+        f"{PLUGIN} is taken from Docker's repository."
     )
     return Plan(False, engine + [PLUGIN], True, messages, "")
 

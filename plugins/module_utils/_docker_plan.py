@@ -150,4 +150,17 @@ def decide(
     return Decision(NONE, [], restart_reasons)
 
 
-__all__ = ["Decision", "NONE", "RELOAD", "RESTART", "START", "Unit", "decide", "late_files", "live_expectations", "live_values", "needs_restart_by_info", "not_loaded"]
+__all__ = [
+    "Decision",
+    "NONE",
+    "RELOAD",
+    "RESTART",
+    "START",
+    "Unit",
+    "decide",
+    "late_files",
+    "live_expectations",
+    "live_values",
+    "needs_restart_by_info",
+    "not_loaded",
+]

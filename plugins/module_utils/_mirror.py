@@ -116,11 +116,11 @@ def urllib_fetch(validate_certs: bool = True, use_proxy: bool = True) -> Fetch:
     opener = urllib.request.build_opener(*handlers)
 
     def fetch(url: str, headers: dict[str, str], timeout: float, limit: int) -> Answer:
-        request = urllib.request.Request(url)
-        for name, value in headers.items():
-            # Blobs are redirected to object stores, which refuse a foreign token.
-            (request.add_unredirected_header if name == "Authorization" else request.add_header)(name, value)
         try:
+            request = urllib.request.Request(url)
+            for name, value in headers.items():
+                # Blobs are redirected to object stores, which refuse a foreign token.
+                (request.add_unredirected_header if name == "Authorization" else request.add_header)(name, value)
             with opener.open(request, timeout=timeout) as answer:
                 return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read(limit))
         except urllib.error.HTTPError as error:
@@ -273,7 +273,9 @@ def probe(url: str, images: t.Sequence[Image], fetch: Fetch, timeout: float = 5.
     return Verdict(url, OK, reason, seconds)
 
 
-def probe_all(urls: t.Sequence[str], images: t.Sequence[Image], fetch: Fetch, timeout: float = 5.0, total: float = 15.0, slow_after: float = 5.0) -> list[Verdict]:
+def probe_all(
+    urls: t.Sequence[str], images: t.Sequence[Image], fetch: Fetch, timeout: float = 5.0, total: float = 15.0, slow_after: float = 5.0
+) -> list[Verdict]:
     """All mirrors at once, so that ten dead ones cost no more time than one; the order is kept."""
     if not urls:
         return []

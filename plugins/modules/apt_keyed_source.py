@@ -158,7 +158,9 @@ def main() -> None:
         # The other entries go first: apt must never see both.
         plan: list[tuple[str, str | None]] = []
         removed = []
-        others = [os.path.join(apt, "sources.list")] + sorted(glob.glob(os.path.join(apt, "sources.list.d", "*.list")) + glob.glob(os.path.join(apt, "sources.list.d", "*.sources")))
+        others = [os.path.join(apt, "sources.list")] + sorted(
+            glob.glob(os.path.join(apt, "sources.list.d", "*.list")) + glob.glob(os.path.join(apt, "sources.list.d", "*.sources"))
+        )
         for path in others:
             old = read_file(path) if path != source_path else None
             if old is None:

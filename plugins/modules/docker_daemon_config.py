@@ -130,7 +130,7 @@ backup_file:
   description: Copy of the file as it was before; none when there was none or nothing was written.
   returned: success
   type: str
-  sample: /etc/docker/daemon.json.2026-11-22T10-00-00.4711~
+  sample: /etc/docker/daemon.json.2026-11-22T10-00-00.471100~
 containers_running:
   description: How many containers ran when the module looked.
   returned: success

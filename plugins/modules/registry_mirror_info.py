@@ -24,7 +24,8 @@ options:
     required: true
   images:
     description:
-      - Images that are going to be pulled, say C(xprobe/xinference:v4.1.0). Images of other registries than Docker Hub are left out, because mirrors do not serve them.
+      - Images that are going to be pulled, say C(xprobe/xinference:v4.1.0). Images of other registries than
+        Docker Hub are left out, because mirrors do not serve them.
       - When empty, only the version check is made, which proves little.
     type: list
     elements: str
@@ -88,7 +89,8 @@ mirrors:
     verdict:
       description:
         - V(ok), V(slow), V(throttled) (it limits the rate), or V(missing) (it lives but does not have the images). These are usable.
-        - V(denied) (refuses the images), V(html) (a web page instead of a registry), V(wrong) (wrong content) or V(dead) (no answer, or server errors). These are not.
+        - V(denied) (refuses the images), V(html) (a web page instead of a registry), V(wrong) (wrong content) or V(dead)
+          (no answer, or server errors). These are not.
       type: str
     usable:
       description: Whether pulls gain by it, or at least do not break by it.

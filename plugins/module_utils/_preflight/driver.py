@@ -20,7 +20,10 @@ SMI_STATUSES = {
     4: ("was refused access to the GPUs", "Look at SELinux labels and at the permissions of /dev/nvidia*."),
     6: ("found no GPU", "Look into the kernel log for NVRM lines: the driver may not support this card."),
     8: ("says that a card lacks its power cable", "Connect the GPU's power cable."),
-    9: ("cannot reach the driver: the kernel module is not loaded", "Install the driver, or see why nvidia.ko is not loaded (dkms status, Secure Boot, nouveau)."),
+    9: (
+        "cannot reach the driver: the kernel module is not loaded",
+        "Install the driver, or see why nvidia.ko is not loaded (dkms status, Secure Boot, nouveau).",
+    ),
     10: ("says that the kernel has trouble with a GPU's interrupts", "Look into the kernel log for NVRM lines, then reboot."),
     12: ("does not find libnvidia-ml.so", "Install the driver's libraries at the same version as the kernel module."),
     15: ("says that a GPU has fallen off the bus", "Power-cycle the host; look for Xid 79 in the kernel log."),
@@ -81,9 +84,15 @@ def smi(context: Context) -> Finding:
     if answer.status == 0:
         return Finding(OK, f"nvidia-smi lists {len(answer.gpus)} GPUs")
     if answer.status == 14:
-        return Finding(WARN, f"nvidia-smi says that the infoROM of a GPU is corrupted.{words}", "The GPU works; have it looked at in the next maintenance window.")
+        return Finding(
+            WARN, f"nvidia-smi says that the infoROM of a GPU is corrupted.{words}", "The GPU works; have it looked at in the next maintenance window."
+        )
     if answer.status == _nvidia.TIMED_OUT:
-        return Finding(FAIL, f"nvidia-smi did not answer within {_nvidia.SMI_TIMEOUT:.0f} s: the driver or a GPU hangs.", "Look for Xid lines in the kernel log, then reboot.")
+        return Finding(
+            FAIL,
+            f"nvidia-smi did not answer within {_nvidia.SMI_TIMEOUT:.0f} s: the driver or a GPU hangs.",
+            "Look for Xid lines in the kernel log, then reboot.",
+        )
     if answer.status == _nvidia.NOT_FOUND:
         return Finding(FAIL, f"There is no {context.options.nvidia_smi}.", "Install the driver's utilities at the same version as the kernel module.")
     meaning, remedy = SMI_STATUSES.get(answer.status, ("failed", ""))
@@ -107,7 +116,11 @@ def count(context: Context) -> Finding:
     if answer.status not in (0, 14):
         return Finding(UNKNOWN, "nvidia-smi gave no list to count.")
     if len(answer.gpus) < context.options.min_gpus:
-        return Finding(FAIL, f"nvidia-smi lists {len(answer.gpus)} GPUs, {context.options.min_gpus} are wanted.", "Lower gpu_preflight_min_gpus, or look for the missing card.")
+        return Finding(
+            FAIL,
+            f"nvidia-smi lists {len(answer.gpus)} GPUs, {context.options.min_gpus} are wanted.",
+            "Lower gpu_preflight_min_gpus, or look for the missing card.",
+        )
     if context.pci_gpus is None and not context.is_wsl:
         return Finding(UNKNOWN, f"nvidia-smi lists {len(answer.gpus)} GPUs, but the PCI bus cannot be seen to compare.")
     return Finding(OK, f"all {len(answer.gpus)} GPUs answer")
@@ -153,7 +166,9 @@ def device_nodes(context: Context) -> Finding:
     if missing:
         return Finding(FAIL, f"Missing: {', '.join(missing)}. CUDA fails without them, even though nvidia-smi may work.")
     if closed:
-        return Finding(WARN, f"Not open to everyone, as containers without root need it: {', '.join(closed)}.", "Set NVreg_DeviceFileMode=0666 for the nvidia module.")
+        return Finding(
+            WARN, f"Not open to everyone, as containers without root need it: {', '.join(closed)}.", "Set NVreg_DeviceFileMode=0666 for the nvidia module."
+        )
     return Finding(OK, "the device nodes are there")
 
 
@@ -163,7 +178,11 @@ def cuinit(context: Context) -> Finding:
         return skip
     status, out, dummy = context.run([sys.executable, "-c", _CUINIT], CUINIT_TIMEOUT)
     if status == 100:
-        return Finding(UNKNOWN, "libcuda.so.1 is not on this host, so CUDA itself was not asked.", "Install the driver's compute libraries (libcuda1), which containers need as well.")
+        return Finding(
+            UNKNOWN,
+            "libcuda.so.1 is not on this host, so CUDA itself was not asked.",
+            "Install the driver's compute libraries (libcuda1), which containers need as well.",
+        )
     if status == _nvidia.TIMED_OUT:
         return Finding(FAIL, f"cuInit did not return within {CUINIT_TIMEOUT:.0f} s.", "Look for Xid lines in the kernel log, then reboot.")
     code = out.strip()

@@ -24,7 +24,9 @@ def gpu_present(context: Context) -> Finding:
     if not gpus and wanted:
         return Finding(FAIL, "There is no NVIDIA GPU on the PCI bus.")
     if len(gpus) < wanted:
-        return Finding(FAIL, f"There are {len(gpus)} NVIDIA GPUs on the PCI bus, {wanted} are wanted.", "Lower gpu_preflight_min_gpus, or look for the missing card.")
+        return Finding(
+            FAIL, f"There are {len(gpus)} NVIDIA GPUs on the PCI bus, {wanted} are wanted.", "Lower gpu_preflight_min_gpus, or look for the missing card."
+        )
     return Finding(OK, f"{len(gpus)} NVIDIA GPUs on the PCI bus")
 
 

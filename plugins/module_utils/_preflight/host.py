@@ -58,7 +58,9 @@ def cpu_ram(context: Context) -> Finding:
     wanted = max(MEMORY_WANTED_GIB, largest)
     # Kernel and firmware take a share of what the board carries, so 5 % below is no finding.
     if found < wanted * 0.95:
-        return Finding(WARN, f"{found:.1f} GiB of memory, {wanted:.1f} GiB wanted (the memory of the largest GPU): loading a model that fills a GPU may not work.")
+        return Finding(
+            WARN, f"{found:.1f} GiB of memory, {wanted:.1f} GiB wanted (the memory of the largest GPU): loading a model that fills a GPU may not work."
+        )
     return Finding(OK, f"{found:.1f} GiB of memory")
 
 
