@@ -62,7 +62,10 @@ class DifyError(Exception):
         self.method = response.method
         self.path = path
         self.code, self.message = error_of(response)
-        self.hint = str(HINTS.get(self.code) or HINTS.get(self.status) or "")
+        hint = HINTS.get(self.code) or HINTS.get(self.status)
+        if path.endswith("/login") and self.code in ("unauthorized", "error"):
+            hint = HINTS["authentication_failed"]  # 0.6 calls a wrong password unauthorized
+        self.hint = str(hint or "")
         super().__init__(f"{self.method} {path}: HTTP {self.status} {self.code}: {self.message}" + (f" {self.hint}" if self.hint else ""))
 
     @property
@@ -81,7 +84,7 @@ def error_of(response: Response) -> tuple[str, str]:
         if isinstance(body.get("error"), dict):
             error = body["error"]
             return str(error.get("type") or "error"), shorten(str(error.get("message") or ""))
-        message = body.get("message") or body.get("error") or body.get("errors") or ""
+        message = body.get("message") or body.get("error") or body.get("errors") or body.get("data") or ""
         return str(body.get("code") or "error"), shorten(str(message))
     if response.status == 404:
         return "not_found_route", "no such route on this server; is the URL right, and Dify's version what you expect?"

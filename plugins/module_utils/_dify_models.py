@@ -65,9 +65,10 @@ class Registrar:
 
     def present(self, wanted: t.Sequence[WantedModel]) -> None:
         """Every wanted model gets its verdict in ``results``; a bad one never stops the rest."""
-        if not self.client.capabilities.credential_records and self.client.version:
-            raise DifyUsageError(f"Dify {self.client.version} keeps no credential records (they came with 1.8.0); upgrade Dify to register models here")
         self._list()
+        # Asked after the first answer, which brought the version along.
+        if not self.client.capabilities.credential_records:
+            raise DifyUsageError(f"Dify {self.client.version} keeps no credential records (they came with 1.8.0); upgrade Dify to register models here")
         problems = check_wanted(wanted)
         for item in wanted:
             start = time.monotonic()
@@ -103,6 +104,10 @@ class Registrar:
         # Trust the server's own words, not our intention: read back, and plan again from that.
         self._remember(item)
         after = self._plan(item, listed=True)
+        if after.kind == "attach":
+            # Only the very first credential of a model attaches itself; beside another one it has to be chosen.
+            self._call("POST", "/credentials/switch", {"model": item.model, "model_type": item.model_type, "credential_id": after.credential_id})
+            after = self._plan(item, listed=True)
         if after.changes:
             return action, f"Dify accepted the call, but afterwards {', '.join(after.reasons)}"
         return action, None

@@ -57,7 +57,7 @@ options:
         type: dict
         default: {}
   default_models:
-    description: Default model by type, for example C({llm: chat, text-embedding: embed}). Types not named are left alone.
+    description: Default model by type (see the example). Types not named are left alone.
     type: dict
     default: {}
   provider:

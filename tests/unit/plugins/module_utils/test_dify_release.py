@@ -1,0 +1,105 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pathlib
+import tarfile
+
+import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, release_path
+
+COMPOSE = "services:\n  init_permissions:\n    image: busybox\n  api: {}\n"
+
+
+def archive(path, entries):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in entries.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content.encode())
+            tar.addfile(member, io.BytesIO(content.encode()))
+    return str(path)
+
+
+@pytest.fixture
+def release(tmp_path):
+    return archive(
+        tmp_path / "r.tar.gz",
+        {
+            "dify-1.16.1/README.md": "x",
+            "dify-1.16.1/docker/docker-compose.yaml": COMPOSE,
+            "dify-1.16.1/docker/.env.example": "A=1\n",
+            "dify-1.16.1/docker/volumes/sandbox/conf/config.yaml": "new",
+        },
+    )
+
+
+def test_release_lands_whole_and_shares_its_volumes(tmp_path, release):
+    home = str(tmp_path / "dify")
+    os.makedirs(f"{home}/volumes/sandbox/conf")
+    with open(f"{home}/volumes/sandbox/conf/config.yaml", "w") as handle:
+        handle.write("mine")
+    install(home, "1.16.1", src=release)
+    path = release_path(home, "1.16.1")
+    assert is_installed(home, "1.16.1")
+    assert os.readlink(f"{path}/volumes") == f"{home}/volumes"
+    assert pathlib.Path(home, "volumes/sandbox/conf/config.yaml").read_text() == "mine"
+    assert os.listdir(f"{home}/releases") == ["1.16.1"]
+    assert not is_initialized(home, "1.16.1")
+    os.makedirs(f"{home}/volumes/app/storage")
+    open(f"{home}/volumes/app/storage/.init_permissions", "w").close()
+    assert is_initialized(home, "1.16.1")
+
+
+def test_interrupted_unpacking_leaves_nothing_that_counts(tmp_path, release):
+    home = str(tmp_path / "dify")
+    os.makedirs(f"{home}/releases/.unpack-old/tree")
+    os.makedirs(release_path(home, "1.16.1"))
+    assert not is_installed(home, "1.16.1")
+    install(home, "1.16.1", src=release)
+    assert is_installed(home, "1.16.1")
+    assert os.listdir(f"{home}/releases") == ["1.16.1"]
+
+
+def test_wrong_checksum_is_named_and_nothing_is_unpacked(tmp_path, release):
+    home = str(tmp_path / "dify")
+    with pytest.raises(ReleaseError, match="Nothing was unpacked"):
+        install(home, "1.16.1", src=release, checksum="sha256:" + "0" * 64)
+    assert os.listdir(f"{home}/releases") == []
+    with open(release, "rb") as handle:
+        install(home, "1.16.1", src=release, checksum="sha256:" + hashlib.sha256(handle.read()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"other/file": "x"}, "no archive of a Dify release"),
+        ({"d/docker/docker-compose.yaml": COMPOSE, "d/docker/../../evil": "x"}, "suspicious entry"),
+    ],
+)
+def test_foreign_archives_are_refused(tmp_path, entries, words):
+    path = archive(tmp_path / "x.tar.gz", entries)
+    with pytest.raises(ReleaseError, match=words):
+        install(str(tmp_path / "dify"), "1.16.1", src=path)
+
+
+def test_damaged_archive_and_missing_source_are_named(tmp_path, release):
+    with open(release, "r+b") as handle:
+        handle.truncate(100)
+    with pytest.raises(ReleaseError, match="cannot be unpacked"):
+        install(str(tmp_path / "dify"), "1.16.1", src=release)
+    with pytest.raises(ReleaseError, match="does not exist"):
+        install(str(tmp_path / "dify"), "1.16.1", src=str(tmp_path / "nope.tar.gz"))
+
+
+def test_folder_is_taken_as_it_is(tmp_path):
+    source = tmp_path / "checkout" / "docker"
+    source.mkdir(parents=True)
+    (source / "docker-compose.yaml").write_text("services: {}\n")
+    install(str(tmp_path / "dify"), "1.16.1", src=str(tmp_path / "checkout"))
+    assert is_initialized(str(tmp_path / "dify"), "1.16.1")
+    assert (source / "docker-compose.yaml").exists()
