@@ -249,6 +249,24 @@ def option_warnings(uid: str, options: dict[str, t.Any]) -> list[str]:
     return warnings
 
 
+def is_queued(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
+    """Whether the server itself is about to launch an absent model.
+
+    After a restart it works through the autostart entries one after the other, by priority; those that have not had
+    their turn are absent and have no state yet. An entry that was ``active`` or is in ``error`` is nobody's business.
+    """
+
+    def status_of(entry: dict[str, t.Any]) -> t.Any:
+        return (entry.get("state") or {}).get("status")
+
+    if uid not in entries:
+        return False
+    status = status_of(entries[uid])
+    if status is None:
+        return any(status_of(entry) in ("launching", "waiting_model", "waiting_worker") for entry in entries.values())
+    return status in ("launching", "waiting_model", "waiting_worker")
+
+
 def priority_of(body: dict[str, t.Any]) -> int:
     """LLMs come first where models share a GPU: they take what they find, the others fit beside them."""
     return 100 if body.get("model_type") == "LLM" else 200
@@ -347,9 +365,11 @@ def _autostart(uid: str, body: dict[str, t.Any], found: Found, wanted: bool, act
         return "unset" if entry else None
     if action == LEAVE:
         return None  # what runs is not what is declared: after a restart it should still be what runs
-    same = bool(entry) and same_launch(entry.get("launch"), body) and entry.get("priority") == priority_of(body)
+    same = entry is not None and same_launch(entry.get("launch"), body) and entry.get("priority") == priority_of(body)
+    if action == REPLACE:
+        return "set"  # the old entry goes before the old model does, or the server might launch that again in between
     masked = any(is_secret(key) for key in body)  # a rotated secret looks the same; what is launched anew is written anew
-    return None if same and not (masked and action in (LAUNCH, REPLACE)) else "set"
+    return None if same and not (masked and action == LAUNCH) else "set"
 
 
 def lanes(steps: list[Step]) -> list[list[Step]]:
@@ -368,4 +388,4 @@ def lanes(steps: list[Step]) -> list[list[Step]]:
     return [lane for _gpus, lane in result]
 
 
-__all__ = ["Found", "Step", "contains", "is_secret", "lanes", "launch_body", "plan", "problem_with", "problem_with_uid", "type_of"]
+__all__ = ["Found", "Step", "contains", "is_queued", "is_secret", "lanes", "launch_body", "plan", "problem_with", "problem_with_uid", "type_of"]

@@ -41,6 +41,7 @@ def gather(client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Col
     declared = [model for model in wanted if not planning.problem_with(model)]
     missing = sorted({model["uid"] for model in declared} | set(remembered))
     missing = [uid for uid in missing if uid not in records]
+    autostart = client.autostart()
     if missing:
         instances = client.instances()
         for uid in missing:
@@ -49,7 +50,7 @@ def gather(client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Col
             states[uid] = look.state
             if look.state == READY:  # it became ready since the list was made
                 records[uid] = look.record
-            elif look.state == ABSENT and status == "CREATING":
+            elif look.state == ABSENT and (status == "CREATING" or planning.is_queued(uid, autostart or {})):
                 states[uid] = LOADING
             elif look.state == ABSENT and status == "ERROR":
                 failures[uid] = client.failure_of(uid) or "the server does not say why"
@@ -65,7 +66,7 @@ def gather(client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Col
         if model.get("replica") and record.get("replica") and model["replica"] != record["replica"]:
             can_scale = client.replicas(model["uid"]) is not None
             break
-    return planning.Found(states, records, failures, registrations, client.autostart(), can_scale)
+    return planning.Found(states, records, failures, registrations, autostart, can_scale)
 
 
 def difference_of(steps: list[planning.Step], found: planning.Found) -> Difference:
@@ -186,7 +187,7 @@ class Runner:
                     attempt(step, lambda step: self._kept(step, found.records.get(step.uid, {})))
         # First what makes room and frees names, then what takes them.
         self._together([[step] for step in steps if step.action == planning.REMOVE], lambda step: attempt(step, self._remove))
-        self._together([[step] for step in steps if step.action == planning.REPLACE], lambda step: attempt(step, self._end))
+        self._together([[step] for step in steps if step.action == planning.REPLACE], lambda step: attempt(step, self._make_way))
         ready = []
         for step in steps:
             if rows.get(id(step), {}).get("failed") or step.action not in (planning.LAUNCH, planning.REPLACE, planning.SCALE, planning.WAIT):
@@ -253,6 +254,12 @@ class Runner:
         self.launched.forget(step.uid)
         return row_of(step, {}, state=ABSENT)
 
+    def _make_way(self, step: planning.Step) -> dict[str, t.Any]:
+        """End a model that is launched anew; its old autostart entry first, or the server might launch the old one again."""
+        if step.autostart == "set":
+            self.client.autostart_unset(step.uid)
+        return self._end(step)
+
     def _end(self, step: planning.Step) -> dict[str, t.Any]:
         uid = step.uid
         look = self.client.look(uid)
@@ -283,27 +290,32 @@ class Runner:
             row = self._await(step)
             return dict(row, action=planning.WAIT, changed=bool(step.registration), reason="launched by somebody else at the same moment")
         if words:
-            return row_of(step, {}, state=FAILED, reason=words, failed=True, changed=bool(step.registration))
+            return row_of(step, {}, state=FAILED, reason=words, failed=True, changed=self._left_a_trace(step))
         if not self.wait:
             return row_of(step, {}, state=LOADING, reason=step.reason + "; not waited for")
         return self._ready(step)
 
+    @staticmethod
+    def _left_a_trace(step: planning.Step) -> bool:
+        """Whether a launch that failed changed something all the same: an old model ended, a registration written."""
+        return step.action == planning.REPLACE or bool(step.registration)
+
     def _ready(self, step: planning.Step) -> dict[str, t.Any]:
         look = self._until_ready(step.uid)
         if look.state != READY:
-            return row_of(step, {}, state=FAILED, reason=look.detail, failed=True)
+            return row_of(step, {}, state=FAILED, reason=look.detail, failed=True, changed=self._left_a_trace(step))
         self._keep_in_step(step)
         return row_of(step, look.record, state=READY)
 
     def _await(self, step: planning.Step) -> dict[str, t.Any]:
         if not self.wait:
             return row_of(step, {}, state=LOADING, reason=step.reason + "; not waited for", changed=False)
-        look = self._until_ready(step.uid)
+        look = self._until_ready(step.uid, may_be_queued=True)
         if look.state != READY:
             return row_of(step, {}, state=FAILED, reason=look.detail, failed=True, changed=False)
         again = self.replan(step.uid) if self.replan and step.action == planning.WAIT else step
         if again.action == planning.REPLACE:
-            self._end(again)
+            self._make_way(again)
             if again.registration:
                 self._register(again)
             return self._launch(again)
@@ -320,7 +332,7 @@ class Runner:
         if missing < 0:
             # Ids are not renumbered when one goes; the newest go first.
             ids = sorted((int(entry["replica_id"]) for entry in self.client.replicas(step.uid) or []), reverse=True)
-            for replica_id in ids[: -missing]:
+            for replica_id in ids[:-missing]:
                 self.client.scale_down(step.uid, replica_id)
         self._keep_in_step(step)
         self.launched.remember(step.uid, step.body)
@@ -331,7 +343,7 @@ class Runner:
     def _clockwork(self) -> dict[str, t.Any]:
         return {"clock": self.clock, "sleep": self.sleep}
 
-    def _until_ready(self, uid: str) -> Look:
+    def _until_ready(self, uid: str, may_be_queued: bool = False) -> Look:
         """READY, or FAILED with the server's reason; raises WaitTimeout. The server may vanish and come back meanwhile."""
         gone = [0]
 
@@ -347,6 +359,8 @@ class Runner:
             # Twice in a row: between the answer to a launch and its first trace there may be a gap.
             if gone[0] < 2 or self.client.instances().get(uid, {}).get("status") == "CREATING":
                 return Look(LOADING, {}, seen.detail)
+            if may_be_queued and planning.is_queued(uid, self.client.autostart() or {}):
+                return Look(LOADING, {}, "the server has not come to it yet")
             return Look(FAILED, {}, self.client.failure_of(uid) or "the server gave up on it and does not say why; see its log")
 
         return wait_for(

@@ -314,7 +314,10 @@ def main() -> None:
             rows = [dict(row, failed=row["action"] == "refuse") for row in predicted(steps, found)]
         else:
             rows = Runner(client, launched, params["wait"], params["wait_timeout"], params["concurrency"], replan).run(steps, found)
-    except (XinferenceError, ServerUnreachable, UnreadableFile) as problem:
+    except ServerUnreachable as problem:
+        result["reachable"] = False
+        module.fail_json(msg=f"{problem}. Is the server up, and is url right as seen from this host?", **result)
+    except (XinferenceError, UnreadableFile) as problem:
         module.fail_json(msg=str(problem), **result)
     result.update(
         changed=any(row["changed"] for row in rows),

@@ -48,9 +48,7 @@ class Replay:
         for entry in entries:
             self.answers.setdefault((entry["request"]["method"], entry["request"]["path"]), []).append(entry["response"])
 
-    def __call__(
-        self, method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
+    def __call__(self, method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> tuple[int, list[tuple[str, str]], bytes]:
         path = url.removeprefix("http://replay")
         self.sent.append((method, path, json.loads(data) if data else None))
         answers = self.answers.get((method, path))
@@ -59,7 +57,7 @@ class Replay:
         return answer["status"], list(answer["headers"].items()), body_of(answer)
 
 
-def client_on(entries: list[dict[str, Any]], **account: str) -> tuple[Xinference, Replay]:
+def client_on(entries: list[dict[str, Any]], **account: Any) -> tuple[Xinference, Replay]:
     replay = Replay(entries)
     return Xinference(JsonClient("http://replay", replay, sleep=lambda seconds: None), **account), replay
 

@@ -41,7 +41,8 @@ class Server:
 
     def start(self) -> None:
         variables = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
-        variables.update(XINFERENCE_HOME=str(self.home), HF_HUB_OFFLINE="1", XINFERENCE_ENABLE_VIRTUAL_ENV="0", XINFERENCE_AUTH_ADVANCED="1" if self.auth else "0")
+        variables.update(XINFERENCE_HOME=str(self.home), XINFERENCE_AUTH_ADVANCED="1" if self.auth else "0")
+        variables.update(HF_HUB_OFFLINE="1", XINFERENCE_ENABLE_VIRTUAL_ENV="0")
         command = [str(self.environment / "venv" / "bin" / "xinference-local"), "-H", "127.0.0.1", "-p", str(self.port)]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

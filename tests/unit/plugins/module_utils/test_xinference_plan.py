@@ -27,7 +27,7 @@ def found(records: dict[str, Any] | None = None, states: dict[str, str] | None =
     records = records or {}
     everything: dict[str, Any] = {"failures": {}, "registrations": {}, "autostart": None, "can_scale": True}
     everything.update(values)
-    return planning.Found(states=dict({uid: READY for uid in records}, **(states or {})), records=records, **everything)
+    return planning.Found(states=dict(dict.fromkeys(records, READY), **(states or {})), records=records, **everything)
 
 
 def one(model: dict[str, Any], on: planning.Found, remembered: dict[str, Any] | None = None, **options: Any) -> planning.Step:
@@ -116,9 +116,7 @@ def test_visible_change_replaces(change: dict[str, Any], fields: list[str]) -> N
     assert "replace is never" in left.warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("declared", "shown"), [("0_5", "0.5"), ("0.5", "0_5"), ("7", 7), ("7.0", 7), ("7", 7.0), ("0_1", "0_1")]
-)
+@pytest.mark.parametrize(("declared", "shown"), [("0_5", "0.5"), ("0.5", "0_5"), ("7", 7), ("7.0", 7), ("7", 7.0), ("0_1", "0_1")])
 def test_sizes_have_many_spellings(declared: str, shown: Any) -> None:
     assert planning.visible_drift({"model_size_in_billions": declared}, {"model_size_in_billions": shown}) == []
 
@@ -228,3 +226,15 @@ def test_two_models_never_start_on_one_pinned_gpu() -> None:
     lanes = [[step.uid for step in lane] for lane in planning.lanes(planning.plan(models, found(), {}))]
     assert sorted(map(sorted, lanes)) == [["anywhere"], ["anywhere-too"], ["chat", "embed", "third"], ["second"]]
     assert next(lane for lane in lanes if "chat" in lane)[0] == "chat"  # the LLM first
+
+
+def test_queued_for_autostart() -> None:
+    def entries(**states: Any) -> dict[str, Any]:
+        return {uid: {"state": {"status": status} if status else {}} for uid, status in states.items()}
+
+    assert planning.is_queued("b", entries(a="launching", b=None))  # the server is at another one
+    assert planning.is_queued("b", entries(b="waiting_worker"))
+    assert not planning.is_queued("b", entries(a="active", b=None))  # nobody is at work: launch it
+    assert not planning.is_queued("b", entries(a="launching", b="error"))
+    assert not planning.is_queued("b", entries(a="launching", b="active"))  # it was ended since
+    assert not planning.is_queued("b", entries(a="launching"))

@@ -285,7 +285,7 @@ def test_setup_converges_after_any_interruption(guarded: World, request_number: 
 
 
 def test_setup_without_the_token_says_what_to_do(guarded: World) -> None:
-    with pytest.raises(XinferenceError, match="none was found in the log.*docker logs"):
+    with pytest.raises(XinferenceError, match=r"none was found in the log.*docker logs"):
         set_up(guarded, token=lambda: None)
     assert set_up(guarded).ready
 
@@ -334,6 +334,6 @@ def test_server_without_accounts(world: World) -> None:
 
 def test_broken_files_are_never_overwritten(world: World) -> None:
     world.state.write_text("{half")
-    with pytest.raises(UnreadableFile, match="launched.json"):
+    with pytest.raises(UnreadableFile, match=r"launched\.json"):
         world.converge([MODELS[1]])
     assert world.state.read_text() == "{half"

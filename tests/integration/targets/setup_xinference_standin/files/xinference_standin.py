@@ -23,11 +23,10 @@ BUILT_IN = {"embedding": ["bge-m3", "bge-small-en-v1.5"], "rerank": ["bge-rerank
 ENGINES = {"LLM": "transformers", "embedding": "sentence_transformers", "rerank": "sentence_transformers"}
 WHERE = "[address=127.0.0.1:21384, pid=30997] "
 TOKEN = "standin-setup-token"
-SCOPES_OF_KEYS = ("GET",)
 
 
 class Refusal(Exception):
-    def __init__(self, status, detail, headers=()):
+    def __init__(self, status, detail):
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -48,6 +47,7 @@ class Standin:
         self.models = {}  # uid -> {"body", "left" (looks until it is ready), "error", "replicas"}
         self.registrations = {}
         self.autostart = {}
+        self.queue = []  # uids that the server itself launches after a restart, one after the other
         self.admin = None
         self.tokens = set()
         self.keys = {}
@@ -59,6 +59,7 @@ class Standin:
         """One request; returns (status, JSON)."""
         with self.lock:
             self.requests.append((method, path))
+            self._work_through_the_queue()
             try:
                 return 200, self._route(method, path, body, token)
             except Refusal as refusal:
@@ -67,8 +68,22 @@ class Standin:
     def restart(self):
         """What is left after a restart: accounts, registrations, autostart entries; models of those load again."""
         self.models = {}
-        for uid, entry in self.autostart.items():
-            self.models[uid] = self._started(entry["launch"])
+        self.queue = sorted(self.autostart, key=lambda uid: (self.autostart[uid]["priority"], uid))
+        for entry in self.autostart.values():
+            entry["state"] = {}
+        self._work_through_the_queue()
+
+    def _work_through_the_queue(self):
+        while self.queue:
+            uid = self.queue[0]
+            if uid not in self.models and uid in self.autostart:
+                self.models[uid] = self._started(self.autostart[uid]["launch"])
+                self.autostart[uid]["state"] = {"status": "launching"}
+            if uid in self.models and self.models[uid]["left"] > 0:
+                return
+            self.queue.pop(0)
+            if uid in self.autostart:
+                self.autostart[uid]["state"] = {"status": "active"}
 
     # ---- who may ------------------------------------------------------------------------------------------------
 
@@ -114,7 +129,7 @@ class Standin:
         if not self.auth:
             raise Refusal(405, "Method Not Allowed")
         if self.admin and body == self.admin:
-            self.tokens.add("jwt-%d" % len(self.tokens))
+            self.tokens.add(f"jwt-{len(self.tokens)}")
             return {"access_token": sorted(self.tokens)[-1], "refresh_token": "-", "token_type": "bearer"}
         self.refused += 1
         raise Refusal(401, "Incorrect username or password")
@@ -136,7 +151,7 @@ class Standin:
     def _keys(self, method, parts, body):
         if method == "POST":
             number = len(self.keys) + 1
-            key = "xf-standin-%d" % number
+            key = f"xf-standin-{number}"
             self.keys[key] = {"id": number, "name": body["name"], "description": body.get("description")}
             return {"id": number, "key": key, "prefix": "xf-stan", "name": body["name"]}
         if method == "DELETE":
@@ -156,7 +171,7 @@ class Standin:
             kind = "Embedding model {0} not found, available models: dict_keys([{1}])"
             return kind.format(body["model_name"], ", ".join(repr(name) for name in self._names(model_type) * 50))
         if body.get("gpu_idx"):
-            return "Worker 127.0.0.1:1 cannot use the GPUs with these indexes: %s." % body["gpu_idx"]
+            return f"Worker 127.0.0.1:1 cannot use the GPUs with these indexes: {body['gpu_idx']}."
         return None
 
     def _started(self, body):
