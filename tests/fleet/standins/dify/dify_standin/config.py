@@ -122,8 +122,15 @@ class Settings:
         path = pathlib.Path(self.storage, ".dify_secret_key")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(secrets.token_urlsafe(42), encoding="ascii")
-            path.chmod(0o600)
+            # api and worker start together: the link makes one of them win, with a whole file.
+            draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+            draft.write_text(secrets.token_urlsafe(42), encoding="ascii")
+            draft.chmod(0o600)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            draft.unlink()
         self.secret_key = path.read_text(encoding="ascii").strip()
 
     @property

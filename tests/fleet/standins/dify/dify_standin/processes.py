@@ -29,7 +29,9 @@ def say(role: str, text: str) -> None:
 
 
 def _stop(_number: int, _frame: Any) -> None:
-    sys.exit(0)
+    """At once: every statement is committed already, and a container that lingers slows every test down."""
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _serve(role: str, application: Application, address: str, port: int) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import itertools
 import json
 import os
 import pathlib
@@ -28,8 +27,8 @@ from typing import Any
 HIDDEN = "[__HIDDEN__]"
 EMAIL = re.compile(r"^[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+(?:\.[\w-]+)+)$")
 _PREFIX = b"HYBRID:"
-_counter = itertools.count()
-_counter_lock = threading.Lock()
+_last = 0
+_last_lock = threading.Lock()
 
 
 def now() -> float:
@@ -39,9 +38,12 @@ def now() -> float:
 
 def new_id() -> str:
     """A version 7 UUID: later ones sort after earlier ones, which the lists rely on."""
-    with _counter_lock:
-        count = next(_counter) & 0xFFF
-    value = (int(time.time() * 1000) & ((1 << 48) - 1)) << 80 | 0x7 << 76 | count << 64 | 0x2 << 62
+    global _last
+    with _last_lock:
+        # 48 bits of milliseconds and 12 bits of order within them, never going back.
+        _last = max(_last + 1, int(time.time() * 1000) << 12)
+        order = _last
+    value = (order >> 12) << 80 | 0x7 << 76 | (order & 0xFFF) << 64 | 0x2 << 62
     value |= int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     return str(uuid.UUID(int=value))
 
@@ -110,6 +112,7 @@ def make_tenant_key(storage: str, tenant_id: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     body = base64.encodebytes(os.urandom(192)).decode()
     path.write_text(f"-----BEGIN DIFY STAND-IN PRIVATE KEY-----\n{body}-----END DIFY STAND-IN PRIVATE KEY-----\n", encoding="ascii")
+    path.chmod(0o600)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
