@@ -133,7 +133,7 @@ def check_names(settings: dict[str, t.Any], known: set[str]) -> None:
             advice = f"did you mean {near[0]}?" if near else "add it to dify_env_known_names if you are sure"
             problems.append(f"{name} is unknown to this release; {advice}")
     if problems:
-        raise EnvRefused("dify_env: " + "; ".join(problems) + ".")
+        raise EnvRefused("dify_env: " + "; ".join(problems))
 
 
 def secret_settings(secrets: dict[str, str], known: set[str]) -> dict[str, str]:
