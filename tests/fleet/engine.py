@@ -96,18 +96,18 @@ class Engine:
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
         raise FleetError(f"dockerd did not answer within {START_TIMEOUT:g} s. The end of {self._log}:\n{tail}")
 
-    def _processes(self) -> list[int]:
+    def _processes(self, programs: tuple[str, ...] = ("dockerd", "containerd", "containerd-shim-runc-v2")) -> list[int]:
         """Process ids of our dockerd, its containerd and its shims: those whose command line names our folder."""
         found = []
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            if not entry.name.isdigit():
                 continue
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
             program = os.path.basename(words[0].decode(errors="replace"))
-            if program.startswith(("dockerd", "containerd")) and any(os.fsencode(str(self._dir)) in word for word in words[1:]):
+            if program in programs and any(os.fsencode(f"{self._dir}/") in word for word in words[1:]):
                 found.append(int(entry.name))
         return found
 
@@ -118,13 +118,23 @@ class Engine:
         """
         leftovers = self._processes()
         if leftovers:
-            say(f"An engine of ours does not answer; ending its processes {leftovers}")
-            self._kill(leftovers, signal.SIGTERM)
-            time.sleep(3)
-            self._kill(self._processes(), signal.SIGKILL)
+            say(f"An engine of ours does not answer; ending its {len(leftovers)} processes and the hosts that still run")
+            self._end(self._processes(("dockerd", "containerd")), 15.0)
+            shims = self._processes()
+            # Hosts first: without its shim a host would go on running, unseen by the new engine.
+            self._end(_children(shims), 0.0)
+            self._end(shims, 5.0)
         run_root(["rm", "-f", str(self._pid_file), str(self._settings.socket)])
         self._unmount_below(self._dir / "exec")
         remove_tree(self._dir / "exec")
+
+    def _end(self, pids: list[int], patience: float) -> None:
+        """SIGTERM, then SIGKILL for what is still there after so many seconds."""
+        self._kill(pids, signal.SIGTERM)
+        until = time.monotonic() + patience
+        while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
+            time.sleep(0.3)
+        self._kill([pid for pid in pids if Path(f"/proc/{pid}").exists()], signal.SIGKILL)
 
     def _kill(self, pids: list[int], number: signal.Signals) -> None:
         for pid in pids:
@@ -141,12 +151,9 @@ class Engine:
         if not pids and not self.answers():
             return False
         with step("Stopping the fleet's Docker Engine"):
-            daemons = [pid for pid in pids if "dockerd" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[0]]
-            self._kill(daemons, signal.SIGTERM)
-            until = time.monotonic() + STOP_TIMEOUT
-            while self._processes() and time.monotonic() < until:
-                time.sleep(0.5)
-            self._kill(self._processes(), signal.SIGKILL)
+            # dockerd ends its hosts and its containerd itself, given the time.
+            self._end(self._processes(("dockerd",)), STOP_TIMEOUT)
+            self._end(self._processes(), 5.0)
             self._unmount_below(self._dir)
             run_root(["rm", "-f", str(self._pid_file), str(self._settings.socket)])
         return True
@@ -154,8 +161,23 @@ class Engine:
     def image_exists(self, image: str) -> bool:
         return self.docker("image", "inspect", image, check=False).returncode == 0
 
-    def containers(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Containers whose name begins with prefix: name -> {state, spec, status}."""
-        listing = self.docker("ps", "--all", "--filter", f"name=^{prefix}", "--format", "{{json .}}").stdout
+    def containers(self, *filters: str) -> dict[str, str]:
+        """Containers, running or not: name -> what the engine says of it, e.g. "Up 3 minutes"."""
+        listing = self.docker("ps", "--all", *filters, "--format", "{{json .}}").stdout
         rows = [json.loads(line) for line in listing.splitlines()]
-        return {row["Names"]: {"state": row["State"], "status": row["Status"], "labels": row["Labels"]} for row in rows}
+        return {row["Names"]: row["Status"] for row in rows}
+
+
+def _children(parents: list[int]) -> list[int]:
+    """Process ids of the direct children of some processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name in brackets may hold blanks; the parent is the second word after it.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent in parents:
+                found.append(int(entry.name))
+    return found

@@ -167,7 +167,9 @@ class Fleet:
         if not self.engine.answers():
             return {}
         prefix = f"{self.settings.name}-"
-        return {name.removeprefix(prefix): row["status"] for name, row in self.engine.containers(prefix).items()}
+        # By network, not by name alone: another fleet's name may begin with this one's.
+        found = self.engine.containers("--filter", f"network={self.settings.name}")
+        return {name.removeprefix(prefix): status for name, status in found.items() if name.startswith(prefix)}
 
     def down(self) -> None:
         """Remove the hosts, their volumes, the network and the state folder."""
@@ -187,6 +189,10 @@ class Fleet:
         """down, then stop the engine and put the machine's settings back; with caches, the cache folder goes too."""
         with self._alone():
             self._remove_all()
+            others = list(self.engine.containers()) if self.engine.answers() else []
+            if others:
+                say(f"Other fleets use the engine, so it keeps running: {', '.join(others)}")
+                return
             self.engine.stop()
             machine.restore(self.settings)
             if caches:
@@ -275,6 +281,12 @@ class Fleet:
                     "Run `python -m tests.fleet down` with the FLEET_SUBNET it was made with."
                 )
             return
+        taken = machine.interface_in(self.settings.subnet)
+        if taken:
+            raise FleetError(
+                f"The interface {taken} of this machine already has an address in {self.settings.subnet}. "
+                "Set FLEET_SUBNET to another network, e.g. 10.213.97.0/24."
+            )
         self.engine.docker(
             "network", "create", f"--subnet={self.settings.subnet}", f"--opt=com.docker.network.bridge.name={self.settings.bridge}", self.settings.name
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import subprocess
@@ -11,11 +12,12 @@ from pathlib import Path
 from tests.fleet.config import Settings
 from tests.fleet.shell import FleetError, can_be_root, run, run_root, say, step
 
-# program -> (apt package that has it, where else than on PATH it may lie)
+# program -> apt package that has it
 PROGRAMS = {
     "dockerd": "docker.io",
     "debootstrap": "debootstrap",
     "iptables": "iptables",
+    "ip": "iproute2",
     "ssh": "openssh-client",
     "gpg": "gnupg",
     "dpkg-deb": "dpkg",
@@ -119,6 +121,18 @@ def remember_firewall(settings: Settings) -> None:
     listing = run_root(["iptables", "-S", "FORWARD"], check=False).stdout
     policy = "DROP" if "-P FORWARD DROP" in listing else "ACCEPT"
     _remember(settings, {"net.ipv4.ip_forward": _sysctl("net.ipv4.ip_forward")}, forward_policy=policy)
+
+
+def interface_in(subnet: ipaddress.IPv4Network) -> str | None:
+    """Name of an interface that has an address in the subnet, None when there is none.
+
+    Docker looks at its own networks only: a second engine's network with the same addresses would answer for ours.
+    """
+    for link in json.loads(run(["ip", "-json", "-4", "address"]).stdout):
+        for address in link.get("addr_info", []):
+            if ipaddress.IPv4Address(address["local"]) in subnet:
+                return str(link["ifname"])
+    return None
 
 
 def _other_engine_runs() -> bool:
