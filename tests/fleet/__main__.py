@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     ssh.add_argument("host")
     ssh.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
     commands.add_parser("status", help="the hosts and their state")
+    demo = commands.add_parser("demo", help="all of it: prepare, up, images, site.yml, and what came out")
+    demo.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="further arguments of ansible-playbook")
     commands.add_parser("images", help="build the container images and push them to the services host's registry")
     options = parser.parse_args(argv)
     try:
@@ -41,6 +43,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, fleet: Fleet) -> int:
+    if options.command == "demo":
+        from tests.fleet import demo
+
+        return demo.run(fleet, options.arguments)
     if options.command == "prepare":
         fleet.prepare()
     elif options.command == "up":

@@ -19,11 +19,13 @@ from tests.fleet import inventory, machine, seed, services
 from tests.fleet.config import DEFAULT_LAYOUT, Settings
 from tests.fleet.engine import Engine
 from tests.fleet.hostimages import HostImages
+from tests.fleet.images import model_specs
 from tests.fleet.layout import Host, Layout, LayoutError, parse_layout
 from tests.fleet.shell import FleetError, locked, remove_tree, run, say, step
 from tests.fleet.standins.nvidia import hostfiles as nvidia_hostfiles
 
 BOOT_TIMEOUT = 120.0
+MODELS = "/srv/models"  # where GPU hosts have the tiny models
 SPEC_LABEL = "llmops.fleet.spec"
 # What a host needs that --privileged would give, without what many machines do not have to give (SYS_RESOURCE).
 HOST_FLAGS = (
@@ -129,10 +131,14 @@ class Fleet:
         return self.settings.cache / "www" / "archives"
 
     def images(self) -> None:
-        """Build the container images that are missing and push them to the services host's registry."""
+        """Make what is missing of container images (into the registry), tiny models (into the hosts) and Dify's archives."""
         from tests.fleet import images
+        from tests.fleet.standins.dify import build as dify
 
         images.ensure(f"http://{self.services_address()}:5000")
+        images.ensure_models()
+        for make in (dify.build_release, dify.build_plugin):
+            make(self.archives)
 
     def services_address(self) -> str:
         """IPv4 address of the running fleet's services host."""
@@ -235,8 +241,13 @@ class Fleet:
     def _place(self, host: Host) -> list[str]:
         container = self.settings.container(host.name)
         # The nested engine cannot use overlay on overlay, so its folder is a volume.
-        volume = f"--volume={self.settings.volume(host.name)}:/var/lib/docker"
-        return [f"--name={container}", f"--hostname={host.name}", f"--network={self.settings.name}", f"--ip={host.address}", volume]
+        volumes = [f"--volume={self.settings.volume(host.name)}:/var/lib/docker"]
+        if host.gpus:
+            # Weights on disk, as a site without a model hub has them; `images` fills the folder.
+            models = self.settings.cache / "models"
+            models.mkdir(parents=True, exist_ok=True)
+            volumes.append(f"--volume={models}:{MODELS}:ro")
+        return [f"--name={container}", f"--hostname={host.name}", f"--network={self.settings.name}", f"--ip={host.address}", *volumes]
 
     def _wait_for_boot(self, host: str) -> None:
         """Wait until systemd calls the host running and sshd listens. A degraded host is an error that names the units."""
@@ -301,6 +312,8 @@ class Fleet:
         fleet_vars: dict[str, Any] = {}
         if layout.services:
             fleet_vars = services.inventory_vars(self.settings, layout.services.address)
+        # The tiny models are nobody's built-in models: layouts register them with this.
+        fleet_vars["fleet_model_registrations"] = model_specs.registrations(MODELS)
         data = inventory.inventory(layout, self.settings, fleet_vars)
         text = "# Written by `python -m tests.fleet up`; the next run overwrites it.\n" + yaml.safe_dump(data, sort_keys=False, width=120)
         self.settings.inventory.write_text(text)
