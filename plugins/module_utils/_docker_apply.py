@@ -193,8 +193,9 @@ def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
         result["engine"] = _engine_facts(host.wait_for_info())
         # Remember which dockerd found the files, so that an upgrade of their package costs no restart.
         for path, when in changed_at.items():
-            if when <= unit.started + planning.CLOCK_GRAIN or path not in late:
-                record.seen[path] = unit.started
+            found_it = when <= unit.started + planning.CLOCK_GRAIN or path not in late
+            if found_it and abs(record.seen.get(path, 0.0) - unit.started) > planning.CLOCK_GRAIN:
+                record.seen[path] = round(unit.started, 1)
         record.save()
     return result
 

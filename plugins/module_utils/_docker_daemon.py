@@ -328,7 +328,8 @@ def own_checks(document: t.Mapping[str, t.Any], unit_flags: t.Mapping[str, str])
     mirrors = document.get("registry-mirrors")
     for mirror in mirrors if isinstance(mirrors, list) else []:
         if not isinstance(mirror, str) or not re.match(r"^https?://[^/@\s]+(/\S*)?$", mirror):
-            problems.append(f"registry-mirrors: {str(mirror).split('@')[-1]} is no URL of the form https://host[:port], without a user name or password.")
+            shown = str(mirror).rsplit("@", maxsplit=1)[-1]
+            problems.append(f"registry-mirrors: {shown} is no URL of the form https://host[:port], without a user name or password.")
     runtimes = document.get("runtimes")
     runtimes = runtimes if isinstance(runtimes, dict) else {}
     if "runc" in runtimes:

@@ -84,8 +84,8 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
         return _refuse("Docker comes from snap here, which cannot use the host's NVIDIA hook. Save what its containers hold, then: snap remove docker.")
     if "podman-docker" in found.packages:
         return _refuse("podman-docker is installed, and answers in Docker's place. Remove it first: apt remove podman-docker.")
-    distribution = DISTRIBUTIONS.get((found.os_id, found.os_version))
-    if distribution is None and source != "docker":
+    distribution = DISTRIBUTIONS.get((found.os_id, found.os_version), Distribution((), "", ""))
+    if not distribution.engine and source != "docker":
         return _refuse(f"{found.os_id} {found.os_version} is not supported. Supported are {', '.join(f'{name} {version}' for name, version in DISTRIBUTIONS)}.")
     has_engine = bool({"docker-ce", "docker.io"} & set(found.packages)) or bool(found.dockerd_path)
     good_compose = at_least(found.compose_version, compose_minimum)
@@ -101,7 +101,6 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
     if not has_engine:
         if source == "docker":
             return Plan(False, list(DOCKER_PACKAGES) + _companions(found), True, messages, "")
-        assert distribution is not None
         engine = list(distribution.engine) + _companions(found)
     elif not found.packages.keys() & {"docker-ce", "docker.io"}:
         return _refuse(
@@ -113,7 +112,6 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
         return Plan(False, engine, False, messages, "")
     if source == "docker" or "docker-ce" in found.packages:
         return Plan(False, engine + [PLUGIN], True, messages, "")
-    assert distribution is not None
     if distribution.compose and at_least(distribution.compose_version, compose_minimum) and distribution.compose not in found.packages:
         return Plan(False, engine + [distribution.compose], False, messages, "")
     if source == "distribution":

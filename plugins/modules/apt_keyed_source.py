@@ -47,7 +47,6 @@ options:
     description: The public key, ASCII-armoured.
     type: str
     required: true
-    no_log: false
   fingerprint:
     description:
       - The fingerprint that the key has to have; blanks do not matter.
@@ -55,7 +54,7 @@ options:
     type: str
     default: ""
   conflicts:
-    description: Regular expressions. Other entries whose address matches one of them are removed.
+    description: Regular expressions. Other entries whose address matches one of them are removed, and so are those for O(uri) itself.
     type: list
     elements: str
     default: []
@@ -98,6 +97,7 @@ removed_entries:
 
 import glob
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._apt_source import Source, SourceError, render, without_entries
@@ -165,7 +165,7 @@ def main() -> None:
             old = read_file(path) if path != source_path else None
             if old is None:
                 continue
-            left = without_entries(path, old, params["conflicts"])
+            left = without_entries(path, old, [*params["conflicts"], re.escape(params["uri"].split("$(")[0].rstrip("/"))])
             if left is None and path == others[0]:
                 left = ""  # tools expect the main file to be there, if only empty
             if left != old:
