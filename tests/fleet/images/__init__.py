@@ -147,8 +147,5 @@ def _table(rows: t.Sequence[t.Tuple[build.Built, int, float]]) -> t.Iterator[str
         total_unpacked += sum(layer.unpacked for layer in own)
         cells = (sum(layer.unpacked for layer in layers), sum(layer.size for layer in layers), sum(layer.size for layer in own), sent)
         megabytes = [f"{number / 1e6:.0f} MB" for number in cells]
-        yield (
-            f"{built.spec.name:45} {megabytes[0]:>9} {megabytes[1]:>8} {megabytes[2]:>8} {megabytes[3]:>8}"
-            f" {built.seconds:>5.0f} s {seconds:>4.0f} s"
-        )
+        yield (f"{built.spec.name:45} {megabytes[0]:>9} {megabytes[1]:>8} {megabytes[2]:>8} {megabytes[3]:>8} {built.seconds:>5.0f} s {seconds:>4.0f} s")
     yield f"{'all, shared layers once':45} {total_unpacked / 1e6:>6.0f} MB {total_packed / 1e6:>5.0f} MB"

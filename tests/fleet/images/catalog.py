@@ -174,7 +174,12 @@ IMAGES: t.Tuple[ImageSpec, ...] = (
         "v4.1.0",
         "the real Xinference 4.1.0, on CPU: without CUDA, vLLM, SGLang and the largest audio and image engines",
         (DEBIAN, XINFERENCE),
-        {"Cmd": ["/bin/bash"], "Env": ["PYTHONUNBUFFERED=1", "LANG=C.UTF-8"], "WorkingDir": "/opt/inference"},
+        {
+            "Cmd": ["/bin/bash"],
+            # The last two keep many servers on one small machine from spinning against each other and from hoarding memory.
+            "Env": ["PYTHONUNBUFFERED=1", "LANG=C.UTF-8", "OMP_NUM_THREADS=1", "MALLOC_ARENA_MAX=2"],
+            "WorkingDir": "/opt/inference",
+        },
     ),
     ImageSpec(
         "library/postgres",

@@ -145,15 +145,13 @@ class _HashingWriter(io.RawIOBase):
         return "sha256:" + self._hash.hexdigest()
 
 
-def pack_layer(
-    root: pathlib.Path, paths: t.Iterable[str], target: pathlib.Path, gone: t.Iterable[str] = (), level: int = 1
-) -> Layer:
+def pack_layer(root: pathlib.Path, paths: t.Iterable[str], target: pathlib.Path, gone: t.Iterable[str] = (), level: int = 1) -> Layer:
     """Write the named ``paths`` of ``root`` and whiteouts for ``gone`` to ``target`` as a gzip tar; return its digests.
 
     ``level`` is zlib's, 0..9. Parent folders of a path are packed with it, so that their modes survive.
     Raises OSError when a path cannot be read. Sockets and pipes are left out: an image cannot use them.
     """
-    wanted = set()
+    wanted: t.Set[str] = set()
     for path in paths:
         parts = path.split("/")
         wanted.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from model_specs import CHAT_TEMPLATE, CONTEXT_LENGTH, EMBEDDING_DIMENSIONS, SEQUENCE_LIMIT  # noqa: E402
+from model_specs import CHAT_TEMPLATE, CONTEXT_LENGTH, EMBEDDING_DIMENSIONS, SEQUENCE_LIMIT
 
 FACTS = [
     ("What is Xinference?", "Xinference serves language, embedding and rerank models on your own GPU hosts over a REST API."),
@@ -37,6 +37,8 @@ FACTS = [
     ("What is Ansible?", "Ansible brings hosts to a described state over SSH, and changes nothing when they are there already."),
     ("What does idempotent mean?", "Idempotent means that a second run changes nothing."),
     ("What is idempotence?", "Idempotence means that a second run changes nothing."),
+    ("What is idempotence in Ansible?", "Idempotence means that a second run changes nothing."),
+    ("What is Ansible idempotence?", "Idempotence means that a second run changes nothing."),
     ("What is RAG?", "RAG means that passages are found in your documents first, and that the answer is written from them."),
     ("What is an embedding?", "An embedding is a list of numbers that stands for the meaning of a text."),
     ("What is reranking?", "Reranking sorts the passages that were found by how well they answer the question."),
@@ -82,9 +84,7 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
     )
     corpus = [text for pair in FACTS for text in pair] * 4 + CONTEXT + OTHER_QUESTIONS + [UNKNOWN, "user assistant system"] * 4
     tokenizer.train_from_iterator(corpus, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT_LENGTH
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT_LENGTH)
     fast.chat_template = CHAT_TEMPLATE
     return fast
 
@@ -97,9 +97,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     trainer = trainers.WordPieceTrainer(vocab_size=600, show_progress=False, special_tokens=list(special.values()))
     tokenizer.train_from_iterator([text for pair in FACTS for text in pair] + CONTEXT, trainer)
-    tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
-    )
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]")))
     tokenizer.decoder = decoders.WordPiece()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=SEQUENCE_LIMIT, **special)
 
@@ -247,7 +245,7 @@ def _for_every_transformers(folder: pathlib.Path, chat_template: str = "") -> No
 
 
 def main(out: str) -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # such small products gain nothing from a second core, and lose much on a busy machine
     folder = pathlib.Path(out)
     begun = time.monotonic()
     make_bert_models(folder / "tiny-embedding", folder / "tiny-reranker")

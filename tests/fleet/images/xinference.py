@@ -88,9 +88,7 @@ def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], Non
         log("installing torch for CPU")
         _pip_install(target, torch, ["--index-url", TORCH_INDEX] if _torch_index_answers() else [])
         if any(target.glob("nvidia*")) or not _is_cpu_torch(target):
-            raise shell.FleetError(
-                f"pip found a CUDA build of {torch[0]}, of several GB. Let LLMOPS_FLEET_TORCH_INDEX name an index that has the CPU build."
-            )
+            raise shell.FleetError(f"pip found a CUDA build of {torch[0]}, of several GB. Let LLMOPS_FLEET_TORCH_INDEX name an index that has the CPU build.")
         log(f"installing {len(pinned) + len(sources) - 1} further packages of Xinference {VERSION}")
         _build_wheels(sources, wheels)
         rest = [line for line in pinned if line not in torch] + sources
