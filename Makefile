@@ -76,7 +76,7 @@ lint: venv ## yamllint, ruff, mypy, ansible-lint, arguments of roles, changelog,
 	@$(STAGE) ansible-lint $(VENV)/bin/ansible-lint --offline --strict
 	@$(STAGE) 'antsibull-changelog' $(VENV)/bin/antsibull-changelog lint
 	@$(PY) -m tests.tools.tree >/dev/null
-	@$(STAGE) 'antsibull-docs' sh -c 'cd $(TREE) && ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/.cache exec antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs=dependent .'
+	@$(STAGE) 'antsibull-docs' sh -c 'ANSIBLE_COLLECTIONS_PATH="$$PWD/.cache"; export ANSIBLE_COLLECTIONS_PATH; cd $(TREE) && exec antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs=dependent .'
 	@$(MAKE) importer
 
 .PHONY: importer
