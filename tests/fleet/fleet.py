@@ -313,9 +313,9 @@ class Fleet:
         if layout.services:
             fleet_vars = services.inventory_vars(self.settings, layout.services.address)
         # The tiny models are nobody's built-in models: layouts register them with this.
-        fleet_vars["fleet_model_registrations"] = model_specs.registrations(MODELS)
+        fleet_vars["fleet_model_registrations"] = inventory.as_is(model_specs.registrations(MODELS))
         data = inventory.inventory(layout, self.settings, fleet_vars)
-        text = "# Written by `python -m tests.fleet up`; the next run overwrites it.\n" + yaml.safe_dump(data, sort_keys=False, width=120)
+        text = "# Written by `python -m tests.fleet up`; the next run overwrites it.\n" + inventory.to_yaml(data)
         self.settings.inventory.write_text(text)
         self.settings.ssh_config.write_text(inventory.ssh_config(layout, self.settings))
         services_host = layout.services.name if layout.services else ""

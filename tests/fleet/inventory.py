@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from tests.fleet.config import Settings
 from tests.fleet.layout import Layout
 from tests.fleet.standins.nvidia.hostfiles import STANDIN_ROOT
@@ -11,6 +13,34 @@ from tests.fleet.standins.nvidia.hostfiles import STANDIN_ROOT
 USER = "ops"
 # Hosts get new keys whenever they are made anew, so their keys say nothing here.
 SSH_OPTIONS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
+
+
+class Unsafe(str):
+    """Text that Ansible must take as it is: a model's chat template is Jinja too."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(Unsafe, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text)))
+
+
+def as_is(value: Any) -> Any:
+    """The same data with every text that looks like Jinja marked :class:`Unsafe`.
+
+    Only those: Ansible reads an unsafe ``'0_1'`` (a model size) as the number 1, quotes or not.
+    """
+    if isinstance(value, dict):
+        return {key: as_is(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_is(inner) for inner in value]
+    return Unsafe(value) if isinstance(value, str) and "{" in value else value
+
+
+def to_yaml(data: dict[str, Any]) -> str:
+    """An inventory as Ansible reads it."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def inventory(layout: Layout, settings: Settings, fleet_vars: dict[str, Any]) -> dict[str, Any]:
