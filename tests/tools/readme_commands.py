@@ -15,7 +15,8 @@ BLOCK = re.compile(r"^ *```[ \t]*(?:sh|bash|shell|console)[^\n]*\n(.*?)^ *```", 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)[^)\n]*\)")
 TARGET = re.compile(r"^([A-Za-z][\w-]*):(?!=)", re.M)
 # A command, not a word: `apt-get install git make python3` asks for no target.
-MAKE = re.compile(r"(?:^|[;&|$(])\s*(?:\w+=\S+\s+)*make((?:[ \t]+[\w-]+(?:=\S+)?)*)")
+MAKE = re.compile(r"""(?:^|[;&|$(])\s*(?:\w+=\S+\s+)*make((?:[ \t]+[\w-]+(?:=(?:"[^"]*"|\S+))?)*)""")
+SETTING = re.compile(r"""\w+=(?:"[^"]*"|\S*)""")
 PLAYBOOK = re.compile(r"\bansible-playbook\b([^\n|;&]*)")
 
 
@@ -32,7 +33,7 @@ def problems(text: str, targets: set[str], root: Path, folder: Path) -> list[str
         lines = [line.split(" #")[0] for line in block.replace("\\\n", " ").splitlines() if not line.lstrip().startswith("#")]
         for line in lines:
             for words in MAKE.findall(line):
-                named = [word for word in words.split() if "=" not in word]
+                named = [word for word in SETTING.sub("", words).split() if not word.startswith("-")]
                 found += [f"make {word}: the Makefile has no such target" for word in named if word not in targets]
             for words in PLAYBOOK.findall(line):
                 # Only files of the checkout: an inventory of the reader's own is his.

@@ -17,7 +17,7 @@ def test_targets_of_a_makefile() -> None:
 
 
 def test_a_missing_target_is_named(tmp_path: pathlib.Path) -> None:
-    text = "```sh\nmake demo  # shows all of it\nmake tset PYTHON=python3.12\napt-get install git make python3\n```\n"
+    text = "```sh\nmake demo  # shows all of it\nmake tset PYTHON=python3.12\nKEEP=1 make demo ARGS=\"-s docker\"\napt-get install git make python3\n```\n"
     assert problems(text, tmp_path) == ["make tset: the Makefile has no such target"]
 
 
