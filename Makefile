@@ -73,7 +73,7 @@ lint: venv ## yamllint, ruff, mypy, ansible-lint, arguments of roles, changelog,
 	@$(STAGE) mypy $(VENV)/bin/mypy plugins/module_utils tests/fleet tests/tools
 	@$(STAGE) 'role arguments' $(PY) -m tests.tools.role_arguments
 	@$(STAGE) documents $(PY) -m tests.tools.readme_commands
-	@$(STAGE) ansible-lint $(VENV)/bin/ansible-lint --offline --strict
+	@$(STAGE) ansible-lint $(VENV)/bin/ansible-lint --offline --strict --nocolor
 	@$(STAGE) 'antsibull-changelog' $(VENV)/bin/antsibull-changelog lint
 	@$(PY) -m tests.tools.tree >/dev/null
 	@$(STAGE) 'antsibull-docs' sh -c 'ANSIBLE_COLLECTIONS_PATH="$$PWD/.cache"; export ANSIBLE_COLLECTIONS_PATH; cd $(TREE) && exec antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs=dependent .'
