@@ -11,11 +11,11 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import tempfile
 import time
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import NOT_FOUND, TIMED_OUT, run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_daemon import flag_keys
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_plan import Unit
 
@@ -40,22 +40,13 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 def command(argv: t.Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
-    """Exit status and all output; 127 without such a command, 124 when it was killed at the timeout."""
-    try:
-        done = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-            env=dict(os.environ, LC_ALL="C"),
-        )
-    except FileNotFoundError:
-        return 127, f"{argv[0]}: not found"
-    except subprocess.TimeoutExpired:
-        return 124, f"{argv[0]} did not end within {timeout:.0f} s"
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+    """Exit status and what the command says; where it could not speak for itself, what became of it."""
+    status, out, problem = run_command(list(argv), timeout, merged=True)
+    if status == NOT_FOUND and not out:
+        return status, f"{argv[0]}: not found"
+    if status == TIMED_OUT:
+        return status, f"{argv[0]} did not end within {timeout:.0f} s"
+    return status, (out or problem).strip()
 
 
 class DockerHost:
@@ -150,7 +141,7 @@ class DockerHost:
             status, out = command([self.dockerd, "--validate", "--config-file", path] + flags)
         finally:
             os.unlink(path)
-        if status == 0 or status == 127 or "unknown flag: --validate" in out:
+        if status in (0, NOT_FOUND) or "unknown flag: --validate" in out:
             return None
         return out.replace(path, "daemon.json")
 

@@ -16,15 +16,10 @@ import os
 import re
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import cuda_of_driver
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia_names import GPU_NAMES
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia_pci_ids import PCI_DEVICES
-
-# (argv, timeout in seconds) -> (exit status, standard output, standard error).
-# 124: it was killed at the timeout; 127: there is no such command.
-Runner = t.Callable[[t.List[str], float], t.Tuple[int, str, str]]
-TIMED_OUT = 124
-NOT_FOUND = 127
 
 # nvidia-smi may hang for minutes on a sick GPU.
 SMI_TIMEOUT = 30.0
@@ -223,10 +218,7 @@ def driver_facts(loaded: str | None, gpus: t.Sequence[t.Mapping[str, t.Any]]) ->
 
 __all__ = [
     "FIELDS",
-    "NOT_FOUND",
-    "Runner",
     "SmiAnswer",
-    "TIMED_OUT",
     "count_mig_devices",
     "driver_facts",
     "gpu_facts",

@@ -11,9 +11,9 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LoginFailed, Xinference, XinferenceError, words_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import read_json, write_json
@@ -47,13 +47,9 @@ def container_log(container: str) -> str:
     docker = shutil.which("docker")
     if not docker:
         return ""
-    try:
-        answer = subprocess.run(  # the token goes to stderr, as all of the server's log
-            [docker, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.decode("utf-8", "replace") if answer.returncode == 0 else ""
+    # Merged, since the token goes to stderr, as all of the server's log.
+    status, log, _unused = run_command([docker, "logs", container], 60, merged=True)
+    return log if status == 0 else ""
 
 
 def accounts_lost(data_dir: str | None) -> bool:

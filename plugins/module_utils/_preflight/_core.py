@@ -11,11 +11,10 @@ never ``ok``. Checks only read.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _cuda, _nvidia
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner, run_command
 
 OK = "ok"
 WARN = "warn"
@@ -56,20 +55,6 @@ class Options(t.NamedTuple):
     ports: t.Tuple[int, ...] = ()
 
 
-def run_command(argv: list[str], timeout: float) -> tuple[int, str, str]:
-    """Run a command in the C locale; 124 when it was killed at the timeout, 127 when it does not exist."""
-    env = dict(os.environ, LC_ALL="C", LANGUAGE="C")
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, env=env, check=False)
-    except subprocess.TimeoutExpired as error:
-        return _nvidia.TIMED_OUT, (error.stdout or b"").decode("utf-8", "replace"), (error.stderr or b"").decode("utf-8", "replace")
-    except FileNotFoundError:
-        return _nvidia.NOT_FOUND, "", ""
-    except OSError as error:
-        return 126, "", str(error)
-    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-
-
 class Context:
     """What the checks look at, each thing looked at once.
 
@@ -77,7 +62,7 @@ class Context:
     ``/dev``): hosts that replay a GPU have those elsewhere, while their memory and disks are real.
     """
 
-    def __init__(self, options: Options, run: _nvidia.Runner = run_command, host_root: str = "/") -> None:
+    def __init__(self, options: Options, run: Runner = run_command, host_root: str = "/") -> None:
         self.options = options
         self.run = run
         self.host_root = host_root
@@ -136,4 +121,4 @@ def verdict(check: Check, context: Context, ignored: t.Container[str]) -> dict[s
     }
 
 
-__all__ = ["Check", "Context", "FAIL", "Finding", "OK", "Options", "SKIP", "UNKNOWN", "WARN", "run_command", "verdict"]
+__all__ = ["Check", "Context", "FAIL", "Finding", "OK", "Options", "SKIP", "UNKNOWN", "WARN", "verdict"]

@@ -12,6 +12,7 @@ import stat
 import sys
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _nvidia
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import NOT_FOUND, TIMED_OUT
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, OK, SKIP, UNKNOWN, WARN, Check, Context, Finding
 
@@ -87,13 +88,13 @@ def smi(context: Context) -> Finding:
         return Finding(
             WARN, f"nvidia-smi says that the infoROM of a GPU is corrupted.{words}", "The GPU works; have it looked at in the next maintenance window."
         )
-    if answer.status == _nvidia.TIMED_OUT:
+    if answer.status == TIMED_OUT:
         return Finding(
             FAIL,
             f"nvidia-smi did not answer within {_nvidia.SMI_TIMEOUT:.0f} s: the driver or a GPU hangs.",
             "Look for Xid lines in the kernel log, then reboot.",
         )
-    if answer.status == _nvidia.NOT_FOUND:
+    if answer.status == NOT_FOUND:
         return Finding(FAIL, f"There is no {context.options.nvidia_smi}.", "Install the driver's utilities at the same version as the kernel module.")
     meaning, remedy = SMI_STATUSES.get(answer.status, ("failed", ""))
     return Finding(FAIL, f"nvidia-smi {meaning} (exit status {answer.status}).{words}", remedy)
@@ -183,7 +184,7 @@ def cuinit(context: Context) -> Finding:
             "libcuda.so.1 is not on this host, so CUDA itself was not asked.",
             "Install the driver's compute libraries (libcuda1), which containers need as well.",
         )
-    if status == _nvidia.TIMED_OUT:
+    if status == TIMED_OUT:
         return Finding(FAIL, f"cuInit did not return within {CUINIT_TIMEOUT:.0f} s.", "Look for Xid lines in the kernel log, then reboot.")
     code = out.strip()
     if not code.isdigit():

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner, run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import disk, docker, driver, hardware, health, host, network
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, Context, Options, run_command, verdict
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, Context, Options, verdict
 
 SECTIONS = (host, hardware, disk, driver, health, docker, network)
 CHECKS = tuple(check for section in SECTIONS for check in section.CHECKS)
 IDS = tuple(check.id for check in CHECKS)
 
 
-def preflight(options: Options, ignored: t.Collection[str] = (), run: t.Any = run_command, host_root: str = "/") -> dict[str, t.Any]:
+def preflight(options: Options, ignored: t.Collection[str] = (), run: Runner = run_command, host_root: str = "/") -> dict[str, t.Any]:
     """Every verdict, and the facts they rest on: ``verdicts``, ``failures`` (ids), ``summary``, ``gpus``, ``driver``, ``image``."""
     context = Context(options, run, host_root)
     verdicts = [verdict(check, context, ignored) for check in CHECKS]
