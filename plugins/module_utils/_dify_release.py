@@ -121,6 +121,8 @@ def _check(archive: str, checksum: str | None, origin: str) -> None:
 def _unpack(archive: str, tree: str, origin: str) -> str:
     try:
         with tarfile.open(archive) as tar:
+            # Where Python has filters (3.12, and security releases of older ones) it wants one named. What matters is checked below, for all of them.
+            tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, path: member)
             members = tar.getmembers()
             compose = re.compile(r"(^|/)docker/" + re.escape(COMPOSE_FILE) + "$")
             roots = sorted((m.name[: -len(COMPOSE_FILE) - 1] for m in members if compose.search(m.name)), key=len)
@@ -135,6 +137,7 @@ def _unpack(archive: str, tree: str, origin: str) -> str:
                 plain = member.isreg() or member.isdir() or member.issym()
                 if ".." in parts or member.name.startswith("/") or not plain or not (inside + "/").startswith(root + "/"):
                     raise ReleaseError(f"{origin} holds a suspicious entry ({member.name}); nothing was unpacked.")
+                member.mode &= 0o755
                 member.uid = member.gid = os.getuid()
                 member.uname = member.gname = ""
             for member in wanted:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pathlib
+import stat
 import tarfile
 
 import pytest
@@ -53,6 +54,18 @@ def test_release_lands_whole_and_shares_its_volumes(tmp_path, release):
     os.makedirs(f"{home}/volumes/app/storage")
     open(f"{home}/volumes/app/storage/.init_permissions", "w").close()
     assert is_initialized(home, "1.16.1")
+
+
+@pytest.mark.filterwarnings("error")
+def test_modes_are_the_same_on_every_python(tmp_path):
+    with tarfile.open(tmp_path / "r.tar.gz", "w:gz") as tar:
+        for name, kind, mode in (("d/docker", tarfile.DIRTYPE, 0o2775), ("d/docker/docker-compose.yaml", tarfile.REGTYPE, 0o4777)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = kind, mode
+            tar.addfile(member)
+    install(str(tmp_path / "dify"), "1.16.1", src=str(tmp_path / "r.tar.gz"))
+    path = release_path(str(tmp_path / "dify"), "1.16.1")
+    assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, f"{path}/docker-compose.yaml")] == [0o755, 0o755]
 
 
 def test_interrupted_unpacking_leaves_nothing_that_counts(tmp_path, release):
