@@ -19,6 +19,10 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_pla
 MIRRORS = {"registry-mirrors": ["http://a:5000"]}
 
 
+def interrupted(verb):
+    raise KeyboardInterrupt
+
+
 class Dockerd:
     """Behaves as measured: a reload applies what it can, keeps the value of keys that are gone, and never complains."""
 
@@ -128,7 +132,7 @@ def test_undoing_reaches_the_running_daemon_and_leaves_the_file_as_it_was(path):
 def test_an_undo_that_was_cut_off_in_the_middle_is_finished(path):
     host = Dockerd(path)
     ask(path, host, MIRRORS)
-    host.act = lambda verb: (_ for _ in ()).throw(KeyboardInterrupt())
+    host.act = interrupted
     with pytest.raises(KeyboardInterrupt):
         ask(path, host, {})
     assert json.loads(path.read_text()) == {"registry-mirrors": []}
@@ -146,7 +150,7 @@ def test_a_run_that_died_before_the_reload_is_finished(path):
 
 def test_a_run_that_died_before_the_restart_is_finished(path):
     host = Dockerd(path)
-    host.act = lambda verb: (_ for _ in ()).throw(KeyboardInterrupt())
+    host.act = interrupted
     with pytest.raises(KeyboardInterrupt):
         ask(path, host, {"mtu": 1400})
     del host.act

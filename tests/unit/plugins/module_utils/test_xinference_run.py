@@ -252,20 +252,20 @@ def test_setup_converges_after_any_interruption(guarded: World, request_number: 
     """Cut off before the n-th request is answered, and, the server having done its part, right after it."""
     for after in (False, True):
         world = World(guarded.state.parent / str(after), auth=True)
-        count = []
+        count: list[int] = []
 
-        def cut(method: str, path: str, world: World = world, count: list[int] = count) -> None:
-            count.append(1)
-            if len(count) == request_number:
+        def cut(method: str, path: str, seen: list[int] = count) -> None:
+            seen.append(1)
+            if len(seen) == request_number:
                 raise KeyboardInterrupt
 
         real = world.standin.handle
         if after:
 
-            def handle(*arguments: Any, count: list[int] = count, real: Any = real) -> Any:
+            def handle(*arguments: Any, seen: list[int] = count, real: Any = real) -> Any:
                 answer = real(*arguments)
-                count.append(1)
-                if len(count) == request_number:
+                seen.append(1)
+                if len(seen) == request_number:
                     raise KeyboardInterrupt
                 return answer
 
