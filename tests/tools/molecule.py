@@ -2,19 +2,23 @@
 
 ``python -m tests.tools.molecule [ARGUMENT...]``: hosts of molecule/layout.yml are made anew, ``molecule test`` runs with
 the arguments (``--all`` when there are none), and the hosts go again. FLEET_KEEP=1 leaves them up for a look, and uses
-the ones that are up: the quick way while working on a scenario.
+the ones that are up: the quick way while working on a scenario. What a run that was killed has left is cleared away.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = ROOT / "molecule" / "layout.yml"
 STATE = ROOT / ".fleet" / "molecule"
+# The images that scenarios pull. The whole chain has them all; here a minute's start is worth more.
+IMAGES = ("library/busybox",)
 
 
 def environment() -> dict[str, str]:
@@ -30,26 +34,46 @@ def environment() -> dict[str, str]:
     }
 
 
-def fleet(*arguments: str) -> None:
-    """One fleet command; ends this program when it fails, with the words that it printed."""
-    done = subprocess.run([sys.executable, "-m", "tests.fleet", *arguments], cwd=ROOT, env=environment(), check=False)
+def run(module: str, *arguments: str) -> None:
+    """One command of the fleet; ends this program when it fails, with the words that it printed."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment(), check=False)
     if done.returncode != 0:
-        raise SystemExit(f"`python -m tests.fleet {' '.join(arguments)}` failed (exit status {done.returncode}); its words are above.")
+        raise SystemExit(f"`python -m {module} {' '.join(arguments)}` failed (exit status {done.returncode}); its words are above.")
+
+
+def push_images() -> None:
+    """The scenarios' images into the fleet's registry."""
+    from tests.fleet.config import Settings
+    from tests.fleet.fleet import Fleet
+    from tests.fleet.shell import FleetError
+
+    os.environ.update(environment())
+    try:
+        address = Fleet(Settings.from_environment()).services_address()
+    except FleetError as error:
+        raise SystemExit(str(error)) from error
+    run("tests.fleet.images", "--registry", f"{address}:5000", *[word for name in IMAGES for word in ("--only", name)])
+
+
+def stop(number: int, frame: Any) -> None:
+    """A polite kill ends this program the way Ctrl-C does: Molecule ends, and the hosts go."""
+    raise SystemExit(128 + number)
 
 
 def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, stop)
     keep = os.environ.get("FLEET_KEEP") == "1"
-    fleet("prepare")
+    run("tests.fleet", "prepare")
     if not keep:
-        fleet("down")
-    fleet("up", "--layout", str(LAYOUT))
-    fleet("images")
+        run("tests.fleet", "down")
     molecule = [str(Path(sys.executable).with_name("molecule")), "--base-config", str(LAYOUT.with_name("config.yml")), "test"]
     try:
+        run("tests.fleet", "up", "--layout", str(LAYOUT))
+        push_images()
         return subprocess.run([*molecule, *(arguments or ["--all"])], cwd=ROOT, env=environment(), check=False).returncode
     finally:
         if not keep:
-            fleet("down")
+            run("tests.fleet", "down")
 
 
 if __name__ == "__main__":
