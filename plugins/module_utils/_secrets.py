@@ -92,7 +92,7 @@ def plan(stored: dict[str, str], wanted: t.Iterable[Wanted]) -> tuple[dict[str, 
                 if item.permanent:
                     raise SecretRefused(
                         f"{item.name}: a different value is already in use, and the running service keeps the old one whatever is written here. "
-                        "Leave the variable empty to keep it, or rotate it in the service first."
+                        "Leave the variable empty to keep it. If it was changed in the service already, remove its line from the secrets file."
                     )
                 replaced.append(item.name)
             elif kept is None:

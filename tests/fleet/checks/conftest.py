@@ -12,6 +12,7 @@ from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT, Run, run_playbook
 from tests.fleet.config import Settings
 
+KEEP = os.environ.get("FLEET_KEEP") == "1"
 LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "checks.yml"
 
 Play = Callable[..., Run]
@@ -19,7 +20,7 @@ Play = Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """Bare hosts, made anew. FLEET_KEEP=1 leaves them up afterwards for a look."""
+    """Bare hosts, made anew. FLEET_KEEP=1 uses the ones that are up and leaves them up: for working on a later test."""
     settings = Settings.from_environment(
         {
             **os.environ,
@@ -30,11 +31,12 @@ def fleet() -> Iterator[Fleet]:
     )
     made = Fleet(settings)
     made.prepare()
-    made.down()
+    if not KEEP:
+        made.down()
     made.up(LAYOUT)
     made.images()
     yield made
-    if os.environ.get("FLEET_KEEP") != "1":
+    if not KEEP:
         made.down()
 
 
@@ -54,3 +56,15 @@ def play(fleet: Fleet) -> Play:
         return run
 
     return run
+
+
+@pytest.fixture(scope="session")
+def first(play: Play) -> Run:
+    """The first run to the end, at -vvv."""
+    return play("site.yml", "-vvv")
+
+
+@pytest.fixture(scope="session")
+def second(play: Play, first: Run) -> Run:
+    """The run that must find nothing to do."""
+    return play("site.yml", "-vvv", "--diff")
