@@ -247,31 +247,35 @@ def test_setup_then_nothing(guarded: World) -> None:
     assert stat.S_IMODE(guarded.credentials.stat().st_mode) == 0o600
 
 
+class CutOff:
+    """Ends everything at the n-th request, and no later one."""
+
+    def __init__(self, request_number: int) -> None:
+        self.left = request_number
+
+    def pass_one(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("request_number", range(1, 7))
 def test_setup_converges_after_any_interruption(guarded: World, request_number: int) -> None:
     """Cut off before the n-th request is answered, and, the server having done its part, right after it."""
     for after in (False, True):
         world = World(guarded.state.parent / str(after), auth=True)
-        count: list[int] = []
-
-        def cut(method: str, path: str, seen: list[int] = count) -> None:
-            seen.append(1)
-            if len(seen) == request_number:
-                raise KeyboardInterrupt
-
+        cut_off = CutOff(request_number)
         real = world.standin.handle
         if after:
 
-            def handle(*arguments: Any, seen: list[int] = count, real: Any = real) -> Any:
+            def handle(*arguments: Any, cut_off: CutOff = cut_off, real: Any = real) -> Any:
                 answer = real(*arguments)
-                seen.append(1)
-                if len(seen) == request_number:
-                    raise KeyboardInterrupt
+                cut_off.pass_one()
                 return answer
 
             world.standin.handle = handle
         else:
-            world.before = cut
+            world.before = lambda method, path, cut_off=cut_off: cut_off.pass_one()
         try:
             set_up(world)
         except KeyboardInterrupt:
