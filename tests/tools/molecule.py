@@ -17,8 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = ROOT / "molecule" / "layout.yml"
 STATE = ROOT / ".fleet" / "molecule"
-# The images that scenarios pull. The whole chain has them all; here a minute's start is worth more.
-IMAGES = ("library/busybox",)
+# The images that scenarios pull; the whole chain's others need not be built for them.
+IMAGES = ("library/busybox", "xprobe/xinference")
 
 
 def environment() -> dict[str, str]:
