@@ -98,13 +98,12 @@ def show(fleet: Fleet) -> None:
     copy = fleet.inventory.parent / "report.html"
     copy.write_text(page)
     for host in hosts:
-        chat = host["verify"].get("chat") if host["verify"] else None
-        if chat:
-            print(f"\nAsked through Dify on {host['host']}: {chat.get('question', '')}\nAnswer: {chat.get('answer', '')}")
+        if host["verify"]:
+            print(f"\nAsked through Dify on {host['host']}: {host['verify']['question']}\nAnswer: {host['verify']['chat']['answer']}")
     print()
     for host in hosts:
         if host["dify_url"]:
-            print(f"Dify        {host['dify_url']}  (a stand-in of its console; the first admin's password: see below)")
+            print(f"Dify        {host['dify_url']}  (a stand-in of Dify, on real PostgreSQL, Redis and nginx)")
         if host["xinference_url"]:
             print(f"Xinference  {host['xinference_url']}  (the real server, on CPU; {', '.join(model['uid'] for model in host['models'])})")
     print(f"Status page file://{copy}")

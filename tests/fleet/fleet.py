@@ -192,11 +192,17 @@ class Fleet:
         remove_tree(self.settings.state)
 
     def clean(self, caches: bool = False) -> None:
-        """down, then stop the engine and put the machine's settings back; with caches, the cache folder goes too."""
+        """down, then stop the engine and put the machine's settings back.
+
+        With caches the cache folder goes too, and with it every fleet that lives in its engine.
+        """
         with self._alone():
             self._remove_all()
             others = list(self.engine.containers()) if self.engine.answers() else []
-            if others:
+            if others and caches:
+                with step(f"Removing the hosts of other fleets: {', '.join(others)}"):
+                    self.engine.docker("rm", "--force", "--volumes", *others)
+            elif others:
                 say(f"Other fleets use the engine, so it keeps running: {', '.join(others)}")
                 return
             self.engine.stop()

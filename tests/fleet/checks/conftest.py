@@ -26,7 +26,7 @@ def fleet() -> Iterator[Fleet]:
             **os.environ,
             "FLEET_NAME": "checks",
             "FLEET_SUBNET": os.environ.get("FLEET_CHECKS_SUBNET", "10.213.78.0/24"),
-            "FLEET_STATE": str(ROOT / ".fleet" / "checks"),
+            "FLEET_STATE": str(ROOT / ".cache" / "fleet-checks"),
         }
     )
     made = Fleet(settings)
@@ -42,8 +42,8 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="session")
 def play(fleet: Fleet) -> Play:
-    """Run a playbook on the fleet: ``play("site.yml", "--check")``. Logs stay in .fleet/checks/logs."""
-    logs = Path(fleet.inventory).parent / "logs"
+    """Run a playbook on the fleet: ``play("site.yml", "--check")``. Logs stay in .cache/fleet-logs."""
+    logs = ROOT / ".cache" / "fleet-logs"
     logs.mkdir(parents=True, exist_ok=True)
     count = 0
 

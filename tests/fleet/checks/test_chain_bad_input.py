@@ -17,8 +17,8 @@ MISTAKES = [
     pytest.param("models.yml", "gpu1", {"xinference_models": [{**GOOD_MODEL, "enigne": "vllm"}]}, ["enigne", "engine"], id="unknown option"),
     pytest.param("models.yml", "gpu1", {"xinference_models": "chat"}, ["xinference_models", "dictionary requested"], id="wrong type"),
     pytest.param("models.yml", "gpu1", {"xinference_models": [GOOD_MODEL, {"uid": "e1", "type": "embedding"}]}, ["e1", "name"], id="missing model name"),
-    pytest.param("models.yml", "gpu1", {"xinference_admin_password": "not-the-right-one"}, ["password", "xinference_admin_password"], id="wrong Xinference password"),
-    pytest.param("site.yml", "dify1", {"dify_admin_password": "NotTheRight1"}, ["ADMIN_PASSWORD", "Leave the variable empty"], id="wrong Dify password"),
+    pytest.param("models.yml", "gpu1", {"xinference_admin_password": "not-the-right-one"}, ["password", "xinference_admin_password"], id="Xinference password"),
+    pytest.param("site.yml", "dify1", {"dify_admin_password": "NotTheRight1"}, ["ADMIN_PASSWORD", "Leave the variable empty"], id="Dify password"),
     pytest.param("site.yml", "dify1", {"dify_env": {"LOG_LEVLE": "DEBUG"}}, ["LOG_LEVLE", "LOG_LEVEL"], id="unknown Dify setting"),
     pytest.param("site.yml", "dify1", {"docker_package_source": "snap"}, ["docker_package_source", "distribution"], id="unknown package source"),
 ]
