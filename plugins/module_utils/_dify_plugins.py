@@ -144,6 +144,7 @@ class Plugins:
                 lambda seen: seen.get("status") in ("success", "failed"),
                 "the end of the plugin's installation",
                 self.task_timeout,
+                interval=0.3,  # a package without new requirements is in at once
                 clock=self.clock,
                 sleep=self.sleep,
             )
