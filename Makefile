@@ -102,7 +102,7 @@ integration: venv ## every module through Ansible: ansible-test integration
 	@if [ -z "$(TARGETS)" ]; then echo 'No integration targets yet.'; else $(STAGE) 'ansible-test integration' $(PY) -m tests.tools.ansible_test integration; fi
 
 .PHONY: molecule
-molecule: venv ## every role on real systemd hosts of the fleet
+molecule: venv ## roles on real systemd hosts of the fleet
 	@if [ -z "$(SCENARIOS)" ]; then echo 'No Molecule scenarios yet.'; else $(STAGE) molecule $(PY) -m tests.tools.molecule $(MOLECULE); fi
 
 .PHONY: fleet

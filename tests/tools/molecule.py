@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = ROOT / "molecule" / "layout.yml"
-STATE = ROOT / ".fleet" / "molecule"
+STATE = ROOT / ".cache" / "fleet-molecule"
 # The images that scenarios pull; the whole chain's others need not be built for them.
 IMAGES = ("library/busybox", "xprobe/xinference")
 
