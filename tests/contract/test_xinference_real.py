@@ -51,7 +51,9 @@ class Bench:
     def run(self, module: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
         arguments = dict(untemplated(arguments), url=self.server.url, credentials_file=str(self.credentials))
         command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-c", "local", "-i", "localhost,"]
-        command += ["-m", f"llmops.dify_xinference.{module}", "-a", json.dumps(arguments), "-e", f"ansible_python_interpreter={sys.executable}"]
+        # Not the environment's own link: Ansible takes an interpreter as words, and the checkout's folder may have spaces.
+        python = {"ansible_python_interpreter": str(pathlib.Path(sys.executable).resolve())}
+        command += ["-m", f"llmops.dify_xinference.{module}", "-a", json.dumps(arguments), "-e", json.dumps(python)]
         command += ["--check"] if check else []
         variables = dict(
             os.environ,
