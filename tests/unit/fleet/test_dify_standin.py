@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pathlib
 import re
+import subprocess
 import tarfile
 import threading
 import zipfile
@@ -35,6 +36,18 @@ def test_release_archive_unpacks_as_a_release_tag_does(tmp_path: pathlib.Path) -
     assert {name.split("/")[0] for name in names} == {"dify-1.16.1"}
     for name in ("docker-compose.yaml", ".env.example", "nginx/docker-entrypoint.sh", "ssrf_proxy/squid.conf.template", "volumes/sandbox/conf/config.yaml"):
         assert f"dify-1.16.1/docker/{name}" in names
+
+
+def test_repository_can_be_cloned_at_the_tag(tmp_path: pathlib.Path) -> None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    heads = [git("--git-dir", str(build.build_repository(tmp_path / name)), "rev-parse", "1.16.1") for name in ("a", "b")]
+    assert heads[0] == heads[1]
+    git("-c", "advice.detachedHead=false", "clone", "--quiet", "--branch", "1.16.1", str(tmp_path / "a" / "dify.git"), str(tmp_path / "clone"))
+    for path in (build.HERE / "release").rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "clone" / path.relative_to(build.HERE / "release")).read_bytes() == path.read_bytes()
 
 
 def test_every_mounted_file_is_in_the_release() -> None:

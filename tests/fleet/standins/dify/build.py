@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds what the fleet's services host serves of Dify: the release archive and the Xinference plugin, both stand-ins.
+"""Builds what the fleet's services host serves of Dify: the release as an archive and as a git repository,
+and the Xinference plugin, all stand-ins.
 
-Both are deterministic: the same sources give the same bytes, so that checksums can be pinned and caches hit.
+They are deterministic: the same sources give the same bytes, so that checksums can be pinned and caches hit.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pathlib
+import shutil
+import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from typing import Any
 
@@ -48,6 +53,37 @@ def build_release(out_dir: pathlib.Path | str) -> pathlib.Path:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     target.write_bytes(gzip.compress(raw.getvalue(), mtime=0))
+    return target
+
+
+def build_repository(out_dir: pathlib.Path | str) -> pathlib.Path:
+    """``dify.git`` with the release as tag ``<version>``, for any web server (git's plain HTTP); returns its path.
+
+    The same sources give the same commit. Raises CalledProcessError when git fails.
+    """
+    target = pathlib.Path(out_dir, "dify.git")
+    when = "2026-01-01T00:00:00Z"
+    person = {"NAME": "stand-in", "EMAIL": "stand-in@example.com", "DATE": when}
+    names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in person.items()}
+    # Neither the caller's repository nor the caller's settings are of any interest here.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env.update(names, GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
+    with tempfile.TemporaryDirectory() as scratch:
+        tree, bare = pathlib.Path(scratch, "tree"), pathlib.Path(scratch, "dify.git")
+        shutil.copytree(HERE / "release", tree)
+
+        def git(*arguments: str) -> None:
+            subprocess.run(["git", *arguments], cwd=tree, env=env, check=True, capture_output=True)
+
+        git("init", "--quiet", "--initial-branch=main")
+        git("add", "--all", "--force")
+        git("commit", "--quiet", "--message", f"Stand-in of Dify {VERSION}")
+        git("tag", VERSION)
+        git("clone", "--quiet", "--bare", str(tree), str(bare))
+        git("--git-dir", str(bare), "update-server-info")
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(bare, target)
     return target
 
 
@@ -94,11 +130,11 @@ def build_plugin(out_dir: pathlib.Path | str) -> pathlib.Path:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m tests.fleet.standins.dify.build <folder>`` writes both and says where."""
+    """``python -m tests.fleet.standins.dify.build <folder>`` writes all three and says where."""
     if len(arguments) != 1:
         print("usage: python -m tests.fleet.standins.dify.build <folder>", file=sys.stderr)
         return 2
-    for path in (build_release(arguments[0]), build_plugin(arguments[0])):
+    for path in (build_release(arguments[0]), build_repository(arguments[0]), build_plugin(arguments[0])):
         print(path)
     return 0
 
