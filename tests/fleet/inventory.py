@@ -80,7 +80,7 @@ def ssh_config(layout: Layout, settings: Settings) -> str:
     lines += [
         "Host *",
         f"    User {USER}",
-        f"    IdentityFile {settings.ssh_key}",
+        f'    IdentityFile "{settings.ssh_key}"',
         "    IdentitiesOnly yes",
         "    StrictHostKeyChecking no",
         "    UserKnownHostsFile /dev/null",

@@ -24,7 +24,7 @@ TRY_GPU = "sudo docker run --rm --gpus all busybox true"
 def fingerprint(fleet: Fleet, host: str) -> str:
     """Packages, units and our folders: what a run would leave behind on a bare host."""
     command = "dpkg-query -W -f '${Package} ${Version}\\n' | sort; ls /opt /etc/docker /etc/apt/sources.list.d /etc/apt/keyrings 2>/dev/null"
-    return fleet.ssh(host, command).stdout
+    return fleet.ssh(host, f"{command}; true", check=True).stdout
 
 
 def start_times(fleet: Fleet, host: str) -> str:
@@ -33,6 +33,7 @@ def start_times(fleet: Fleet, host: str) -> str:
         host,
         "systemctl show docker -p ExecMainStartTimestampMonotonic;"
         " sudo docker ps -aq | xargs -r sudo docker inspect -f '{{.Name}} {{.State.StartedAt}} {{.RestartCount}}' | sort",
+        check=True,
     ).stdout
 
 
@@ -127,7 +128,7 @@ def test_no_secret_is_ever_printed(fleet: Fleet, first: Run, second: Run) -> Non
 
 def test_no_secret_is_on_a_command_line(fleet: Fleet, first: Run) -> None:
     for host in GOOD:
-        seen = fleet.ssh(host, "ps -ewwo args; sudo docker ps -a --no-trunc --format '{{.Names}} {{.Command}}'").stdout
+        seen = fleet.ssh(host, "ps -ewwo args; sudo docker ps -a --no-trunc --format '{{.Names}} {{.Command}}'", check=True).stdout
         assert not [secret[:3] + "…" for secret in secrets_of(fleet, host) if secret in seen], host
 
 

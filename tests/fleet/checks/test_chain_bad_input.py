@@ -30,6 +30,7 @@ def kept(fleet: Fleet, host: str) -> str:
     return fleet.ssh(
         host,
         f"sudo sh -c 'sha256sum {files} 2>/dev/null'; sudo docker ps -q | xargs -r sudo docker inspect -f '{{{{.Name}}}} {{{{.State.StartedAt}}}}' | sort",
+        check=True,
     ).stdout
 
 
