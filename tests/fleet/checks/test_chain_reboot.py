@@ -25,7 +25,7 @@ ASK"""
 
 
 def test_models_and_dify_come_back_after_a_reboot(fleet: Fleet, play: Play, second: Run) -> None:
-    for host in ("gpu1", "dify1"):
+    for host in ("dify1", "gpu1"):
         fleet.reboot(host)
     started = time.monotonic()
     said = ""
