@@ -77,7 +77,7 @@ def test_a_host_without_a_driver_gets_its_verdict_and_the_others_go_on(first: Ru
 
 
 def test_gpu_containers_fail_before_the_toolkit_and_run_after_it(fleet: Fleet, play: Play) -> None:
-    # `broken` has Docker only when asked for: its preflight verdict is ignored here, and it never gets the toolkit.
+    # Preflight left `broken` out, so it is still bare: Docker and the toolkit come one after the other here.
     run = play("site.yml", "--limit", BROKEN, "--tags", "docker")
     assert run.recap[BROKEN].failed == 0, run.messages(BROKEN)
     before = fleet.ssh(BROKEN, TRY_GPU, timeout=300)
