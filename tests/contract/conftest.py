@@ -4,8 +4,31 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fleet.standins.dify.lab import Lab
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_xinference: runs a real Xinference on this machine (2.2 GB of packages once, then minutes)")
+
+
+@pytest.fixture
+def dify_lab(tmp_path: pathlib.Path) -> Iterator[Callable[..., Lab]]:
+    """``dify_lab("1.16.1", setup=False, ...)``: a Dify of that version on loopback (see tests/fleet/standins/dify/lab.py), ended after the test."""
+    from tests.fleet.standins.dify.lab import Lab
+
+    labs: list[Lab] = []
+
+    def make(*values: Any, **options: Any) -> Lab:
+        labs.append(Lab(tmp_path / f"dify-{len(labs)}", *values, **options))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        lab.close()

@@ -17,19 +17,18 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plugi
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_setup import make_administrator
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient
 
-HERE = pathlib.Path(__file__).parent / "recordings"
+HERE = pathlib.Path(__file__).parent / "recordings" / "dify"
 PASSWORD = "<admin-password>"
 EMAIL = "admin@example.com"
 PROVIDER = "langgenius/xinference/xinference"
 
 
 def load(name: str) -> list[dict[str, t.Any]]:
-    folder = "dify" if name.startswith("1.16.1") else "dify-client"
-    return json.loads((HERE / folder / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def names() -> list[str]:
-    return sorted(path.stem for folder in ("dify", "dify-client") for path in (HERE / folder).glob("*.json"))
+    return sorted(path.stem for path in HERE.glob("*.json"))
 
 
 def same_body(recorded: t.Any, sent: t.Any) -> bool:

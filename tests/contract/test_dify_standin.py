@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.fleet.standins.dify import build, testing
-from tests.fleet.standins.dify.dify_standin import security, xinference
+from tests.fleet.standins.dify.dify_standin import security
 
 RECORDINGS = pathlib.Path(__file__).parent / "recordings" / "dify"
 # Order of recording, told by the times and ids in the files.
@@ -219,13 +219,13 @@ def packages() -> dict[str, bytes]:
 def story(tmp_path_factory: pytest.TempPathFactory, packages: dict[str, bytes]) -> Any:
     """The replay of all scenarios but those that need a world of their own; scenario -> findings."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(xinference, "PARAMETER_TIMEOUT", SHORT_TIMEOUT)
     # The recorded refresh fell into the second of the sign-in, which made the same CSRF token again.
     patch.setattr(security, "now", lambda: 1_900_000_000.0)
     address = "http://127.0.0.1:25001"
     world = testing.World(
         tmp_path_factory.mktemp("dify"), packages["0.0.16"], console_api_url=address, console_web_url=address, service_api_url=address
     )
+    world.daemon.plugin.timeout = SHORT_TIMEOUT
     world.xinference.slow_seconds = 2 * SHORT_TIMEOUT
     replay = Replay(world, packages)
     _bind_packages(replay.names, packages)

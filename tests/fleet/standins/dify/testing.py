@@ -26,9 +26,15 @@ DAEMON_KEY = "standin-daemon-key"
 
 
 class FakeXinference(Application):
-    """Answers as the scripted server of the recordings did; ``calls`` notes (method, path, JSON body)."""
+    """Answers as the scripted server of the recordings did; a test may change its mind about everything below.
+
+    ``calls`` notes (method, path, JSON body); ``models``: uid -> description; ``keys``: accepted API keys; ``guarded``: the uids
+    that ask for one (None: every path does); ``loading``: uids that are not ready; ``fault``: see ``FAULTS``.
+    """
 
     KEY = "xinf-key"
+    # "" none; "slow" answers after slow_seconds; "hung" keeps every caller until the fault is taken away; "broken" answers 500.
+    FAULTS = ("", "slow", "hung", "broken")
     MODELS: dict[str, dict[str, Any]] = {
         "qwen3-chat": {"model_type": "LLM", "model_ability": ["chat", "tools"], "context_length": 32768},
         "sec-chat": {"model_type": "LLM", "model_ability": ["chat"], "context_length": 8192},
@@ -41,16 +47,31 @@ class FakeXinference(Application):
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.models = {uid: dict(model) for uid, model in self.MODELS.items()}
+        self.keys = {self.KEY}
+        self.guarded: set[str] | None = {"sec-chat"}
+        self.loading: set[str] = set()
         self.slow_seconds = 15.0
+        self.fault = ""
 
     def __call__(self, request: Request) -> Response:
         self.calls.append((request.method, request.path, request.json))
+        if self.fault == "slow":
+            time.sleep(self.slow_seconds)
+        while self.fault == "hung":
+            time.sleep(0.05)
+        if self.fault == "broken":
+            return reply({"detail": "Internal Server Error"}, 500)
+        uid = request.path.removeprefix("/v1/models/") if request.path.startswith("/v1/models/") else request.json.get("model", "")
+        if (self.guarded is None or uid in self.guarded) and request.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
+            return reply({"detail": "Could not validate credentials"}, 401)
+        if request.path == "/v1/models":
+            return reply({"object": "list", "data": [{"id": uid, "object": "model", **model} for uid, model in self.models.items()]})
         if request.path.startswith("/v1/models/"):
-            return self._model(request.path.removeprefix("/v1/models/"), request)
-        uid = request.json.get("model", "")
+            return self._model(uid)
         if request.path == "/v1/audio/transcriptions":
             return reply({"text": ""})
-        if uid not in self.MODELS:
+        if uid not in self.models:
             return self._unknown(uid)
         if request.path == "/v1/embeddings":
             texts = request.json["input"]
@@ -65,14 +86,12 @@ class FakeXinference(Application):
             return reply({"choices": [{"message": {"role": "assistant", "content": "The lamp is Old Marigold."}}], "usage": usage})
         return reply({"detail": "Not Found"}, 404)
 
-    def _model(self, uid: str, request: Request) -> Response:
+    def _model(self, uid: str) -> Response:
         if uid == "slow-chat":
             time.sleep(self.slow_seconds)
-        if uid not in self.MODELS:
-            return self._unknown(uid)
-        if uid == "sec-chat" and request.headers.get("authorization") != f"Bearer {self.KEY}":
-            return reply({"detail": "Could not validate credentials"}, 401)
-        return reply(self.MODELS[uid])
+        if uid in self.loading:
+            return reply({"detail": "launching, not yet ready"}, 503)
+        return reply(self.models[uid]) if uid in self.models else self._unknown(uid)
 
     @staticmethod
     def _unknown(uid: str) -> Response:
@@ -85,13 +104,18 @@ class FakeXinference(Application):
 
 
 class FakeMarketplace(Application):
-    """Offers one package."""
+    """Offers one package. ``fault``: a status that it answers with instead, or "hung"."""
 
     def __init__(self, package: bytes) -> None:
         self.package = package
         self.identifier, _declaration = packages.decode(package)
+        self.fault: int | str = ""
 
     def __call__(self, request: Request) -> Response:
+        while self.fault == "hung":
+            time.sleep(0.05)
+        if isinstance(self.fault, int):
+            return reply({"code": self.fault}, self.fault)
         if request.path == "/api/v1/plugins/batch":
             plugin = {"plugin_id": packages.plugin_id(self.identifier), "latest_version": packages.version(self.identifier)}
             return reply({"data": {"plugins": [{**plugin, "latest_package_identifier": self.identifier, "status": "active"}]}})
@@ -109,6 +133,18 @@ class GatedDaemon(Daemon):
 
     def prepare(self) -> None:
         self.gate.wait(30)
+
+
+class Front(Application):
+    """Before the API: ``requests`` notes what clients sent ("GET /console/api/setup"), and the API behind it can be exchanged."""
+
+    def __init__(self, inner: Application) -> None:
+        self.inner = inner
+        self.requests: list[str] = []
+
+    def __call__(self, request: Request) -> Response:
+        self.requests.append(f"{request.method} {request.path}")
+        return self.inner(request)
 
 
 class World:
@@ -137,11 +173,11 @@ class World:
             marketplace_retry_pause=0.0,
             **settings,
         )
-        database, cache = SqliteDatabase(), MemoryCache()
-        migrate(database, cache, "dify")
-        self.cache = cache
-        self.api = Api(self.settings, database, cache)
-        self.api_port = self.open("api", self.api)
+        self.database, self.cache = SqliteDatabase(), MemoryCache()
+        migrate(self.database, self.cache, "dify")
+        self.api = Api(self.settings, self.database, self.cache)
+        self.front = Front(self.api)
+        self.api_port = self.open("api", self.front)
 
     @property
     def api_url(self) -> str:

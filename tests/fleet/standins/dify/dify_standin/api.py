@@ -18,7 +18,7 @@ from .errors import FORBIDDEN, NOT_INIT, NOT_SETUP, failure, missing_page, not_i
 from .http import Application, HttpError, Request, Response, Router, reply
 from .providers import Providers
 from .rag import Knowledge
-from .security import jwt_decode
+from .security import Expired, jwt_decode, jwt_read
 from .storage import Cache, Database
 
 
@@ -106,14 +106,23 @@ class Api(Application):
             if workspace:
                 self._enter(request, self.accounts.owner(workspace), workspace)
                 return
-        payload = jwt_decode(token, self.settings.secret_key)
-        if payload is None or "user_id" not in payload:
-            raise unauthorized("Invalid token.")
+        payload = self._passport(token)
         sent, kept = request.headers.get("x-csrf-token", ""), cookies.get(names["csrf_token"], "")
-        csrf = jwt_decode(sent, self.settings.secret_key) if sent and sent == kept else None
+        csrf = jwt_decode(sent, self.settings.secret_key, self.accounts.skew) if sent and sent == kept else None
         if csrf is None or csrf.get("sub") != payload["user_id"]:
             raise unauthorized("CSRF token is missing or invalid.")
         self._enter(request, self.accounts.get(payload["user_id"]), None)
+
+    def _passport(self, token: str) -> dict[str, Any]:
+        try:
+            payload = jwt_read(token, self.settings.secret_key, self.accounts.skew)
+        except Expired:
+            raise unauthorized("Token has expired.") from None
+        except ValueError:
+            raise unauthorized("Invalid token.") from None
+        if "user_id" not in payload:
+            raise unauthorized("Invalid token.")
+        return payload
 
     def _is_admin_key(self, token: str) -> bool:
         key = self.settings.admin_api_key

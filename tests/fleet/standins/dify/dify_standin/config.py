@@ -55,6 +55,7 @@ class Settings:
     marketplace_enabled: bool = True
     marketplace_api_url: str = "https://marketplace.dify.ai"
     marketplace_retry_pause: float = 0.5
+    marketplace_timeout: float = 10.0
     bind_address: str = "0.0.0.0"
     port: int = 0
     # plugin daemon
@@ -63,6 +64,7 @@ class Settings:
     plugin_storage: str = "/app/storage"
     plugin_install_seconds: float = 2.0
     xinference_retry_pause: float = 1.0
+    xinference_timeout: float = 10.0
     pip_mirror_url: str = ""
 
     @classmethod

@@ -46,7 +46,7 @@ class Daemon(Application):
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
         self.db = database
-        self.plugin = Plugin(settings.xinference_retry_pause)
+        self.plugin = Plugin(settings.xinference_retry_pause, settings.xinference_timeout)
         self.folder = pathlib.Path(settings.plugin_storage, "plugin_packages")
         self.router = Router()
         base = "/plugin/<tenant>/management"

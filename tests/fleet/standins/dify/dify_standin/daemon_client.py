@@ -90,7 +90,7 @@ class Marketplace:
         for attempt in range(self.TRIES):
             request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
             try:
-                with urllib.request.urlopen(request, timeout=10) as response:  # the address is the operator's
+                with urllib.request.urlopen(request, timeout=self.settings.marketplace_timeout) as response:  # the address is the operator's
                     return response.read()
             except urllib.error.HTTPError as error:
                 if error.code == 404:

@@ -155,6 +155,11 @@ class MemoryCache(Cache):
     def delete(self, key: str) -> None:
         self._values.pop(key, None)
 
+    def delete_prefix(self, start: str) -> None:
+        """For tests only: Redis has no such command."""
+        for key in [key for key in self._values if key.startswith(start)]:
+            self.delete(key)
+
     def increment(self, key: str, seconds: int) -> int:
         with self._lock:
             value = int(self.get(key) or 0) + 1

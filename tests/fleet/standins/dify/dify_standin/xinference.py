@@ -65,7 +65,7 @@ def call(method: str, url: str, api_key: str = "", body: bytes | None = None, ki
         connection.close()
 
 
-def _cause(url: str, error: OSError) -> str:
+def _cause(url: str, error: OSError, timeout: float) -> str:
     """The text that the plugin's HTTP library gives for a failed call."""
     parts = urllib.parse.urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -73,7 +73,7 @@ def _cause(url: str, error: OSError) -> str:
     plain = pool.removesuffix("Pool")
     where = f"host='{parts.hostname}', port={port}"
     if isinstance(error, (TimeoutError, socket.timeout)):
-        inner = f'ReadTimeoutError("{pool}({where}): Read timed out. (read timeout={PARAMETER_TIMEOUT:g})")'
+        inner = f'ReadTimeoutError("{pool}({where}): Read timed out. (read timeout={timeout:g})")'
     elif isinstance(error, socket.gaierror):
         inner = f"NameResolutionError(\"{plain}({where}): Failed to resolve '{parts.hostname}' ({error})\")"
     elif isinstance(error, ConnectionResetError):
@@ -86,8 +86,9 @@ def _cause(url: str, error: OSError) -> str:
 class Plugin:
     """The plugin's model code; one instance per daemon, as its cache and lock are process-wide there too."""
 
-    def __init__(self, retry_pause: float = 1.0) -> None:
+    def __init__(self, retry_pause: float = 1.0, timeout: float = PARAMETER_TIMEOUT) -> None:
         self.retry_pause = retry_pause
+        self.timeout = timeout
         self._cache: dict[str, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
@@ -176,11 +177,11 @@ class Plugin:
         start = "Xinference credentials validate failed: get xinference model extra parameter failed"
         for attempt in range(TRIES):
             try:
-                answer = call("GET", url, credentials.get("api_key") or "", timeout=PARAMETER_TIMEOUT)
+                answer = call("GET", url, credentials.get("api_key") or "", timeout=self.timeout)
                 break
             except OSError as error:
                 if attempt == TRIES - 1:
-                    raise CredentialsRefused(f"{start}, url: {url}, error: {_cause(url, error)}") from error
+                    raise CredentialsRefused(f"{start}, url: {url}, error: {_cause(url, error, self.timeout)}") from error
                 if not isinstance(error, (TimeoutError, socket.timeout)):
                     time.sleep(self.retry_pause)
         if answer.status != 200:
@@ -191,9 +192,9 @@ class Plugin:
         """The client's own look-up of the model, never cached: its kind decides."""
         url = f"{credentials['server_url'].rstrip('/')}/v1/models/{credentials['model_uid']}"
         try:
-            answer = call("GET", url, credentials.get("api_key") or "", timeout=PARAMETER_TIMEOUT)
+            answer = call("GET", url, credentials.get("api_key") or "", timeout=self.timeout)
         except OSError as error:
-            raise CredentialsRefused(_cause(url, error)) from error
+            raise CredentialsRefused(_cause(url, error, self.timeout)) from error
         if answer.status != 200:
             raise CredentialsRefused(f"Failed to get the model description, status code: {answer.status}, response: {answer.text}")
         if answer.json().get("model_type") != kind:
@@ -212,7 +213,7 @@ class Plugin:
                 raise CredentialsRefused(f"{url}: no answer within {credentials.get('invoke_timeout') or 60} s") from error
             except OSError as error:
                 if attempt == tries - 1:
-                    raise CredentialsRefused(_cause(url, error)) from error
+                    raise CredentialsRefused(_cause(url, error, self.timeout)) from error
                 time.sleep(self.retry_pause)
                 continue
             if answer.status != 200:

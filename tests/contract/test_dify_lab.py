@@ -1,0 +1,140 @@
+# Copyright (c) 2026, The llmops.dify_xinference contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab that the Dify modules are tested in: what it says it does to an instance, a client has to see."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from tests.fleet.standins.dify import build
+from tests.fleet.standins.dify.lab import Lab
+
+W = "/console/api/workspaces/current"
+MODELS = f"{W}/model-providers/{Lab.provider}/models"
+CHAT = {"model": "qwen3-chat", "model_type": "llm"}
+Make = Callable[..., Lab]
+
+
+def send(lab: Lab, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, list[str]]:
+    """One request of a client: (status, JSON, cookies set). Without headers it is signed with the admin key."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = sent or {"Authorization": f"Bearer {lab.admin_key}", "X-WORKSPACE-ID": lab.tenant}
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(lab.url + path, data, {"Content-Type": "application/json", **sent}, method=method)
+    try:
+        answer = urllib.request.urlopen(request, timeout=20)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        text = answer.read().decode()
+        return answer.status, json.loads(text) if text else None, answer.headers.get_all("Set-Cookie") or []
+
+
+def sign_in(lab: Lab, email: str, password: str) -> tuple[int, dict[str, str]]:
+    """(status, headers of the session)."""
+    body = {"email": email, "password": base64.b64encode(password.encode()).decode()}
+    status, _answer, cookies = send(lab, "POST", "/console/api/login", body, Accept="*/*")
+    jar = dict(cookie.split(";", 1)[0].split("=", 1) for cookie in cookies)
+    return status, {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items()), "X_CSRF_Token": jar.get("csrf_token", "")}
+
+
+def test_what_the_console_does_is_not_counted_and_is_seen(dify_lab: Make) -> None:
+    lab = dify_lab()
+    console = lab.console
+    console.add_model(**CHAT, name="ansible")
+    console.add_model("sec-chat", "llm", api_key="xinf-key")
+    console.set_default("llm", "sec-chat")
+    console.disable_model(**CHAT)
+    with lab.counted() as requests:
+        models = send(lab, "GET", MODELS)[1]["data"]
+        default = send(lab, "GET", f"{W}/default-model?model_type=llm")[1]["data"]["model"]
+    assert {model["model"]: model["status"] for model in models} == {"qwen3-chat": "disabled", "sec-chat": "active"}
+    assert default == "sec-chat"
+    assert requests == [f"GET {MODELS}", f"GET {W}/default-model"]
+
+    console.enable_model(**CHAT)
+    console.change_model("sec-chat", "llm", invoke_timeout="30")
+    found = send(lab, "GET", f"{MODELS}/credentials?model=sec-chat&model_type=llm")[1]["credentials"]
+    assert (found["invoke_timeout"], found["api_key"]) == ("30", "*" * 20)
+    spare = console.detach_credential(**CHAT)
+    assert console.models() == {("sec-chat", "llm"): "active"}
+    found = send(lab, "GET", f"{MODELS}/credentials?model=qwen3-chat&model_type=llm")[1]
+    assert found["current_credential_id"] is None
+    assert [item["credential_id"] for item in found["available_credentials"]] == [spare]
+    console.delete_model("sec-chat", "llm")
+    assert console.models() == {}
+
+
+def test_plugin_versions(dify_lab: Make) -> None:
+    lab = dify_lab(plugin=None)
+    assert lab.console.plugins() == []
+    lab.console.install_plugin(build.plugin_package("0.0.15"))
+    lab.console.install_plugin(build.plugin_package("0.0.14"))
+    assert [plugin["version"] for plugin in lab.console.plugins()] == ["0.0.14"]
+    lab.console.uninstall_plugin()
+    assert lab.console.plugins() == []
+
+
+def test_daemon_comes_back(dify_lab: Make) -> None:
+    lab = dify_lab()
+    lab.daemon_down(seconds=0.3)
+    status, answer, _cookies = send(lab, "GET", f"{W}/plugin/list")
+    assert (status, answer["message"][:32]) == (400, "Failed to request plugin daemon,")
+    time.sleep(0.6)
+    assert send(lab, "GET", f"{W}/plugin/list")[0] == 200
+
+
+def test_faults_of_marketplace_and_xinference(dify_lab: Make) -> None:
+    lab = dify_lab(marketplace_timeout=0.2)
+    lab.daemon.plugin.timeout = 0.1
+    body = {"plugin_unique_identifiers": [lab.marketplace.identifier]}
+    texts = {}
+    for fault in (403, "hung", ""):
+        lab.marketplace.fault = fault
+        texts[fault] = send(lab, "POST", f"{W}/plugin/install/marketplace", body)[1]
+    assert "Reached maximum retries (3)" in texts[403]["message"]
+    assert "Reached maximum retries (3)" in texts["hung"]["message"]
+    assert "task_id" in texts[""]
+
+    body = {**CHAT, "credentials": {"server_url": lab.xinference_url, "model_uid": "qwen3-chat", "invoke_timeout": "60", "max_retries": "3"}}
+    lab.xinference.fault = "hung"
+    assert "Read timed out" in send(lab, "POST", f"{MODELS}/credentials", body)[1]["message"]
+    lab.xinference.fault = ""
+    lab.xinference_down()
+    assert "Connection refused" in send(lab, "POST", f"{MODELS}/credentials", body)[1]["message"]
+    lab.xinference_up()
+    lab.xinference.loading.add("qwen3-chat")
+    assert "status code: 503" in send(lab, "POST", f"{MODELS}/credentials", body)[1]["message"]
+    lab.xinference.loading.clear()
+    lab.xinference.guarded, lab.xinference.keys = None, {"new"}
+    assert "status code: 401" in send(lab, "POST", f"{MODELS}/credentials", body)[1]["message"]
+    lab.xinference.keys.add("")
+    assert send(lab, "POST", f"{MODELS}/credentials", body)[0] == 201
+
+
+def test_accounts_sessions_and_lockout(dify_lab: Make) -> None:
+    lab = dify_lab()
+    status, headers = sign_in(lab, lab.email, lab.password)
+    assert status == 200
+    assert send(lab, "GET", f"{W}/default-model?model_type=llm", **headers)[0] == 200
+    lab.expire_sessions()
+    assert send(lab, "GET", f"{W}/default-model?model_type=llm", **headers)[:2] == (
+        401,
+        {"code": "unauthorized", "message": "Token has expired.", "status": 401},
+    )
+    assert send(lab, "POST", "/console/api/refresh-token", {}, **headers)[0] == 401
+    status, headers = sign_in(lab, *lab.member("normal"))
+    assert status == 200
+    assert send(lab, "POST", f"{W}/default-model", {"model_settings": []}, **headers)[0] == 403
+    lab.lock_out()
+    assert sign_in(lab, lab.email, lab.password)[0] == 429
+    lab.unlock()
+    assert sign_in(lab, lab.email, lab.password)[0] == 200
