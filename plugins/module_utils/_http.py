@@ -113,6 +113,36 @@ def open_url_transport(validate_certs: bool = True, ca_path: str | None = None, 
     return send
 
 
+def plain_transport(validate_certs: bool = True, ca_path: str | None = None) -> Transport:
+    """A transport of the standard library alone, for what runs on a host without Ansible; it uses no proxy."""
+
+    def send(method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> tuple[int, list[tuple[str, str]], bytes]:
+        import socket
+        import ssl
+        import urllib.error
+        import urllib.request
+
+        try:
+            context = ssl.create_default_context(cafile=ca_path)
+            if not validate_certs:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+            with opener.open(urllib.request.Request(url, data, headers, method=method), timeout=timeout) as answer:
+                return answer.status, list(answer.headers.items()), answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, list(error.headers.items()), error.read()
+        except (socket.timeout, TimeoutError) as error:
+            raise ServerUnreachable(method, url, str(error) or "timed out", timed_out=True) from error
+        except urllib.error.URLError as error:
+            timed_out = isinstance(error.reason, (socket.timeout, TimeoutError))
+            raise ServerUnreachable(method, url, str(error.reason), timed_out=timed_out) from error
+        except Exception as error:  # reset connections, broken chunking, bad URLs, http.client errors
+            raise ServerUnreachable(method, url, str(error) or type(error).__name__) from error
+
+    return send
+
+
 class JsonClient:
     """Requests with JSON bodies against one base URL.
 
@@ -181,4 +211,4 @@ def shorten(text: str, limit: int = 400) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-__all__ = ["JsonClient", "Response", "ServerUnreachable", "Transport", "open_url_transport", "shorten"]
+__all__ = ["JsonClient", "Response", "ServerUnreachable", "Transport", "open_url_transport", "plain_transport", "shorten"]

@@ -57,7 +57,12 @@ def write_json(path: str, content: dict[str, t.Any]) -> None:
 
 
 class Launched:
-    """What we launched: uid -> launch request. It tells ours from others', and shows drift that the server hides."""
+    """What we launched: uid -> launch request. It tells ours from others', and shows drift that the server hides.
+
+    It is also what the keeper launches after a restart, where the server has no autostart entries of its own. An entry
+    is ``{"launch", "launched_at", "keep", "ending", "failed"}``: ``keep`` is whether the model is to come back by itself
+    (missing: it is), ``ending`` that somebody is taking it away, ``failed`` why its last launch failed.
+    """
 
     ABOUT = "What llmops.dify_xinference.xinference_models launched here. A model in it is ours: prune may end it."
 
@@ -65,9 +70,17 @@ class Launched:
         self.path = path
         self._thread_lock = threading.Lock()
 
-    def load(self) -> dict[str, dict[str, t.Any]]:
+    def entries(self) -> dict[str, dict[str, t.Any]]:
         models = read_json(self.path).get("models") or {}
-        return {uid: entry["launch"] for uid, entry in models.items() if isinstance(entry, dict) and isinstance(entry.get("launch"), dict)}
+        return {uid: entry for uid, entry in models.items() if isinstance(entry, dict) and isinstance(entry.get("launch"), dict)}
+
+    def load(self) -> dict[str, dict[str, t.Any]]:
+        """uid -> launch request."""
+        return {uid: entry["launch"] for uid, entry in self.entries().items()}
+
+    def kept(self) -> dict[str, bool]:
+        """uid -> whether it is to come back by itself."""
+        return {uid: bool(entry.get("keep", True)) for uid, entry in self.entries().items()}
 
     @contextlib.contextmanager
     def _models(self) -> t.Iterator[dict[str, t.Any]]:
@@ -82,11 +95,18 @@ class Launched:
             if json.dumps(models, sort_keys=True) != before:
                 write_json(self.path, {"about": self.ABOUT, "version": 1, "models": models})
 
-    def remember(self, uid: str, launch: dict[str, t.Any]) -> None:
+    def remember(self, uid: str, launch: dict[str, t.Any], keep: bool = True) -> None:
         """To be called before the launch is sent: a run cut off in between must not leave an unknown model behind."""
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         with self._models() as models:
-            models[uid] = {"launch": launch, "launched_at": now}
+            models[uid] = {"launch": launch, "launched_at": now, "keep": keep}
+
+    def mark(self, uid: str, **values: t.Any) -> None:
+        """Change what is noted beside a launch; a value of ``None`` takes the note away. Nothing happens to an unknown uid."""
+        with self._models() as models:
+            if isinstance(models.get(uid), dict):
+                entry = dict(models[uid], **values)
+                models[uid] = {key: value for key, value in entry.items() if value is not None}
 
     def forget(self, uid: str) -> None:
         with self._models() as models:

@@ -89,7 +89,8 @@ class Found(t.NamedTuple):
     """What is on the server. ``autostart`` is ``None`` where it has no such thing (before 2.12).
 
     ``states``: uid -> state, for every uid that is running or was asked about. ``registrations``: (type, name) ->
-    specification or ``None``, for the models that declare one.
+    specification or ``None``, for the models that declare one. ``kept``: the uids of the state file -> whether the keeper
+    brings them back; it takes the place of autostart entries where the server has none (``None``: nobody looked).
     """
 
     states: t.Dict[str, str]
@@ -98,6 +99,7 @@ class Found(t.NamedTuple):
     registrations: t.Dict[t.Tuple[str, str], t.Optional[t.Dict[str, t.Any]]]
     autostart: t.Optional[t.Dict[str, t.Dict[str, t.Any]]]
     can_scale: bool
+    kept: t.Optional[t.Dict[str, bool]] = None
 
 
 def problem_with_uid(uid: t.Any) -> str:
@@ -311,7 +313,7 @@ def plan(
 def _absent(uid: str, found: Found, remembered: dict[str, dict[str, t.Any]], why: str) -> Step:
     state = found.states.get(uid, ABSENT)
     # A model that is ended comes back at the next restart while its autostart entry stays.
-    unset = "unset" if uid in (found.autostart or {}) else None
+    unset = "unset" if comes_back(uid, found) else None
     if state in (READY, LOADING):
         return Step(uid, REMOVE, why, state, remembered.get(uid, {}), [], None, unset, None, [])
     return Step(uid, KEEP, "not running" + ("; its autostart entry is removed" if unset else ""), ABSENT, {}, [], None, unset, None, [])
@@ -347,6 +349,11 @@ def _present(model: dict[str, t.Any], found: Found, remembered: dict[str, t.Any]
     return Step(uid, action, reason, state, body, drift, registration, _autostart(uid, body, found, autostart, action), model.get("register"), warnings)
 
 
+def comes_back(uid: str, found: Found) -> bool:
+    """Whether a model is launched again after a restart: by the server, or else by the keeper."""
+    return uid in found.autostart if found.autostart is not None else (found.kept or {}).get(uid, False)
+
+
 def _registration(model: dict[str, t.Any], found: Found) -> str | None:
     spec = model.get("register")
     if not spec:
@@ -359,7 +366,9 @@ def _registration(model: dict[str, t.Any], found: Found) -> str | None:
 
 def _autostart(uid: str, body: dict[str, t.Any], found: Found, wanted: bool, action: str) -> str | None:
     if found.autostart is None:
-        return None
+        if found.kept is None or action in (LAUNCH, REPLACE, LEAVE):  # a launch is remembered as it is made
+            return None
+        return None if comes_back(uid, found) == wanted else "set" if wanted else "unset"
     entry = found.autostart.get(uid)
     if not wanted:
         return "unset" if entry else None

@@ -30,7 +30,9 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference
 NOTHING_FOUND = planning.Found({}, {}, {}, {}, None, False)
 
 
-def gather(client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Collection[str] = ()) -> planning.Found:
+def gather(
+    client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Collection[str] = (), kept: t.Optional[t.Dict[str, bool]] = None
+) -> planning.Found:
     """Everything a plan needs: three requests, and one more for each model that does not run or declares a registration.
 
     ``remembered``: uids that are not declared but may have to go.
@@ -66,7 +68,7 @@ def gather(client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Col
         if model.get("replica") and record.get("replica") and model["replica"] != record["replica"]:
             can_scale = client.replicas(model["uid"]) is not None
             break
-    return planning.Found(states, records, failures, registrations, autostart, can_scale)
+    return planning.Found(states, records, failures, registrations, autostart, can_scale, kept)
 
 
 def difference_of(steps: list[planning.Step], found: planning.Found) -> Difference:
@@ -86,7 +88,7 @@ def difference_of(steps: list[planning.Step], found: planning.Found) -> Differen
         if step.registration:
             difference.add(f"{step.uid}.registration", "as declared", None if step.registration == "create" else "differs")
         if step.autostart:
-            there = None if step.uid not in (found.autostart or {}) else "differs" if step.autostart == "set" else "there"
+            there = None if not planning.comes_back(step.uid, found) else "differs" if step.autostart == "set" else "there"
             difference.add(f"{step.uid}.autostart", "as launched" if step.autostart == "set" else None, there)
     return difference
 
@@ -153,6 +155,7 @@ class Runner:
         replan: t.Callable[[str], planning.Step] | None = None,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
+        keep: bool = True,
     ) -> None:
         self.client = client
         self.launched = launched
@@ -162,12 +165,15 @@ class Runner:
         self.replan = replan
         self.clock = clock
         self.sleep = sleep
+        self.keep = keep
         self._keeps_errors = True
+        self._has_autostart = False
 
     def run(self, steps: list[planning.Step], found: planning.Found) -> list[dict[str, t.Any]]:
         """One row per step, in the order of the steps."""
         rows: dict[int, dict[str, t.Any]] = {}  # by step, not by uid: a uid that is declared twice has two verdicts
         started = self.clock()
+        self._has_autostart = found.autostart is not None
 
         def attempt(step: planning.Step, work: t.Callable[[planning.Step], dict[str, t.Any]]) -> bool:
             begun = self.clock()
@@ -228,10 +234,17 @@ class Runner:
     def _keep_in_step(self, step: planning.Step) -> None:
         """The autostart entry follows what runs; only a model that became ready gets one."""
         if step.autostart == "set":
-            self.client.autostart_set(step.body, planning.priority_of(step.body))
-            self.launched.remember(step.uid, step.body)
+            if self._has_autostart:
+                self.client.autostart_set(step.body, planning.priority_of(step.body))
+            self.launched.remember(step.uid, step.body, self.keep)
         elif step.autostart == "unset":
-            self.client.autostart_unset(step.uid)
+            self._unset(step.uid)
+
+    def _unset(self, uid: str) -> None:
+        """Neither the server nor the keeper launches it again."""
+        if self._has_autostart:
+            self.client.autostart_unset(uid)
+        self.launched.mark(uid, keep=False)
 
     def _register(self, step: planning.Step) -> dict[str, t.Any]:
         spec = dict(step.spec or {}, model_name=step.body["model_name"])
@@ -249,19 +262,20 @@ class Runner:
 
     def _remove(self, step: planning.Step) -> dict[str, t.Any]:
         if step.autostart == "unset":
-            self.client.autostart_unset(step.uid)
+            self._unset(step.uid)
         self._end(step)
         self.launched.forget(step.uid)
         return row_of(step, {}, state=ABSENT)
 
     def _make_way(self, step: planning.Step) -> dict[str, t.Any]:
         """End a model that is launched anew; its old autostart entry first, or the server might launch the old one again."""
-        if step.autostart == "set":
+        if step.autostart == "set" and self._has_autostart:
             self.client.autostart_unset(step.uid)
         return self._end(step)
 
     def _end(self, step: planning.Step) -> dict[str, t.Any]:
         uid = step.uid
+        self.launched.mark(uid, ending=True)  # the keeper must not launch it again meanwhile
         look = self.client.look(uid)
         if look.state == LOADING:
             # DELETE does not stop a launch. cancel does, but on a ready model it leaves a ghost: only when it is CREATING.
@@ -278,7 +292,7 @@ class Runner:
     def _launch(self, step: planning.Step) -> dict[str, t.Any]:
         uid = step.uid
         in_request = self.wait and not self._keeps_errors
-        self.launched.remember(uid, step.body)
+        self.launched.remember(uid, step.body, self.keep)
         for attempt in (1, 2):
             answer = self.client.launch(step.body, wait_ready=in_request, timeout=self.wait_timeout if in_request else 120)
             words = "" if answer is None or answer.ok else words_of(answer)
@@ -290,6 +304,7 @@ class Runner:
             row = self._await(step)
             return dict(row, action=planning.WAIT, changed=bool(step.registration), reason="launched by somebody else at the same moment")
         if words:
+            self.launched.mark(uid, failed=words)
             return row_of(step, {}, state=FAILED, reason=words, failed=True, changed=self._left_a_trace(step))
         if not self.wait:
             return row_of(step, {}, state=LOADING, reason=step.reason + "; not waited for")
@@ -303,6 +318,7 @@ class Runner:
     def _ready(self, step: planning.Step) -> dict[str, t.Any]:
         look = self._until_ready(step.uid)
         if look.state != READY:
+            self.launched.mark(step.uid, failed=look.detail)
             return row_of(step, {}, state=FAILED, reason=look.detail, failed=True, changed=self._left_a_trace(step))
         self._keep_in_step(step)
         return row_of(step, look.record, state=READY)
@@ -335,7 +351,7 @@ class Runner:
             for replica_id in ids[:-missing]:
                 self.client.scale_down(step.uid, replica_id)
         self._keep_in_step(step)
-        self.launched.remember(step.uid, step.body)
+        self.launched.remember(step.uid, step.body, self.keep)
         return row_of(step, self.client.look(step.uid).record, state=READY)
 
     # ---- waiting --------------------------------------------------------------------------------------------

@@ -60,7 +60,10 @@ def accounts_lost(data_dir: str | None) -> bool:
 
 
 class Outcome(t.NamedTuple):
-    """What a set-up came to. ``ready``: an administrator exists, so the server may be opened to others."""
+    """What a set-up came to. ``ready``: an administrator exists, so the server may be opened to others.
+
+    ``old_key_valid``: a rotated key is still valid, until somebody asks to revoke it.
+    """
 
     changed: bool
     ready: bool
@@ -69,14 +72,21 @@ class Outcome(t.NamedTuple):
     api_key: str
     username: str
     done: t.List[str]
+    old_key_valid: bool = False
 
 
 class Setup:
     """Brings one server to: an administrator that we can log in as, and one inference-only key.
 
     :param path: the credentials file; ``{"admin": {"username", "password"}, "api_keys": {NAME: {"id", "key"}}}``.
+        While a rotation is under way it also holds ``admin.next_password`` and ``api_keys.NAME.previous``, so that a run
+        that is cut off leaves nothing behind that nobody can log in with, and no key that nobody can revoke.
     :param username: of the administrator to create, or of one that exists when ``password`` is given.
     :param token: reads the setup token of 4.x (a callable, because it is needed once in a server's life).
+    :param rotate: what to make anew: ``api_key``, ``password``. A key that was made anew while its predecessor still
+        waits to be revoked is not made anew again: that rotation was cut off, and goes on.
+    :param revoke_old_key: take the predecessor of a rotated key back.
+    :param new_password: what ``rotate`` of the password changes it to; generated when it is not given.
     """
 
     def __init__(
@@ -89,6 +99,9 @@ class Setup:
         data_dir: str | None = None,
         token: t.Callable[[], t.Optional[str]] = lambda: None,
         check_mode: bool = False,
+        rotate: t.Collection[str] = (),
+        revoke_old_key: bool = False,
+        new_password: str | None = None,
     ) -> None:
         self.http = http
         self.path = path
@@ -98,34 +111,49 @@ class Setup:
         self.data_dir = data_dir
         self.token = token
         self.check_mode = check_mode
+        self.rotate = rotate
+        self.revoke_old_key = revoke_old_key
+        self.new_password = new_password
         self.kept = read_json(path)
         self.done: list[str] = []
 
     def run(self) -> Outcome:
         """Raises XinferenceError with the next step in its text; a server that does not answer is an outcome, not an error."""
+        if "password" in self.rotate and self.password and not self.new_password:
+            raise XinferenceError(
+                "the password is given (option password), so a generated one would be refused at the next run: "
+                "give new_password too, and afterwards make it the given one"
+            )
         try:
             auth = Xinference(self.http).auth_required()
         except ServerUnreachable:
+            if self.rotate or self.revoke_old_key:
+                raise
             return self._offline()
         status = self.http.request("GET", "/v1/admin/setup/status") if auth and not self._admin().get("confirmed") else None
         phase = phase_of(auth, status.status, status.json) if status else LOGIN if auth else NO_ACCOUNTS
         if phase == NO_ACCOUNTS:
             return Outcome(False, True, False, True, "", "", [])
         if phase == FROM_FILE:
-            if self.password is None:
+            if self.password is None and not self._admin().get("password"):
                 raise XinferenceError(
                     f"Xinference at {self.http.base_url} is older than 3.0 and takes its accounts from the file of --auth-config, not over its API: "
                     "give username and password of one of them, and an API key of that file to those who use the models"
                 )
-            Xinference(self.http, self.username, self.password).login()
-            return Outcome(False, True, True, True, "", self.username, [])
+            if self.rotate:
+                raise XinferenceError("before Xinference 3.0 accounts and keys are in the file of --auth-config: rotate them there, and restart the server")
+            self._logged_in()
+            return Outcome(bool(self.done), True, True, True, "", str(self._admin().get("username") or self.username), self.done)
         if phase == FIRST_ADMIN:
             self._create_admin()
             if self.check_mode:
                 return Outcome(True, False, True, True, "", self.username, [*self.done, f"create the API key {self.key_name}"])
         client = self._logged_in()
+        if "password" in self.rotate:
+            client = self._change_password(client)
         key = self._key(client)
-        return Outcome(bool(self.done), True, True, True, key, str(self._admin().get("username") or self.username), self.done)
+        old = self._old_key(client)
+        return Outcome(bool(self.done), True, True, True, key, str(self._admin().get("username") or self.username), self.done, old)
 
     # ---- steps ----------------------------------------------------------------------------------------------
 
@@ -177,6 +205,7 @@ class Setup:
         kept = self._admin()
         username = self.username if self.password else kept.get("username")
         password = self.password or kept.get("password")
+        coming = kept.get("next_password")
         if not password:
             raise XinferenceError(
                 f"Xinference at {self.http.base_url} already has an administrator, and {self.path} does not hold its password: "
@@ -186,6 +215,13 @@ class Setup:
         try:
             client.login()
         except LoginFailed as problem:
+            if coming and problem.status == 401 and password != coming:  # the change was made, and its answer was lost
+                self.password = None
+                self.done.append(f"remember the new password of {username}")
+                self._write(admin={"username": username, "password": coming, "confirmed": True})
+                if self.check_mode:
+                    self.kept["admin"] = {"username": username, "password": coming, "confirmed": True}
+                return self._logged_in()
             if kept.get("confirmed") and problem.status == 401:
                 status = self.http.request("GET", "/v1/admin/setup/status")
                 if phase_of(True, status.status, status.json) == FIRST_ADMIN:  # its home was lost: it starts anew
@@ -199,27 +235,75 @@ class Setup:
             self._write(admin={"username": username, "password": password, "confirmed": True})
         return client
 
-    def _key(self, client: Xinference) -> str:
-        """The inference-only key, proven by one request; made anew when it is missing or refused."""
+    def _change_password(self, client: Xinference) -> Xinference:
+        """A new password for the administrator, written down before it is sent; the one in the file stays until the server agreed."""
+        admin = self._admin()
+        username, password = str(admin["username"]), str(admin["password"])
+        self.done.append(f"change the password of {username}")
+        if self.check_mode:
+            return client
+        coming = str(self.new_password or admin.get("next_password") or secrets.token_urlsafe(24))
+        self._write(admin=dict(admin, next_password=coming))
+        me = client.fetch("/v1/auth/me")
+        entries = [me] if isinstance(me, dict) else client.fetch("/v1/admin/users", []) or []
+        number = next((entry["id"] for entry in entries if entry.get("username") == username and "id" in entry), None)
+        if number is None:
+            raise XinferenceError(f"Xinference at {self.http.base_url} does not tell the number of its account {username}: change its password in the web page")
+        answer = client.call("PUT", f"/v1/admin/users/{int(number)}/password", {"current_password": password, "new_password": coming})
+        if not answer.ok:
+            raise client.error(f"changing the password of {username}", answer)
+        self._write(admin={"username": username, "password": coming, "confirmed": True})
+        self.password = None  # a given one was the old one
+        changed = Xinference(self.http, username, coming)
+        changed.login()
+        return changed
+
+    def _old_key(self, client: Xinference) -> bool:
+        """Whether the predecessor of a rotated key is still valid; takes it back when that is asked for."""
         keys = dict(self.kept.get("api_keys") or {})
-        key = str((keys.get(self.key_name) or {}).get("key") or "")
-        if key:
+        entry = dict(keys.get(self.key_name) or {})
+        previous = entry.get("previous")
+        if not previous:
+            return False
+        if not self.revoke_old_key:
+            return True
+        self.done.append(f"revoke the old API key {self.key_name}")
+        if self.check_mode:
+            return True
+        answer = client.call("DELETE", f"/v1/admin/keys/{int(previous['id'])}")
+        if not answer.ok and answer.status != 404:
+            raise client.error(f"revoking the old API key {self.key_name}", answer)
+        entry.pop("previous")
+        self._write(api_keys=dict(keys, **{self.key_name: entry}))
+        return False
+
+    def _key(self, client: Xinference) -> str:
+        """The inference-only key, proven by one request; made anew when it is missing, refused, or to be rotated."""
+        keys = dict(self.kept.get("api_keys") or {})
+        kept = dict(keys.get(self.key_name) or {})
+        key = str(kept.get("key") or "")
+        rotate = "api_key" in self.rotate and not kept.get("previous")
+        previous = kept.get("previous") or ({"id": kept["id"], "key": key} if rotate and key and kept.get("id") is not None else None)
+        if key and not rotate:
             answer = self.http.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
             if answer.ok:
                 return key
             if answer.status not in (401, 403):
                 raise XinferenceError(f"trying the API key {self.key_name}: HTTP {answer.status}: {words_of(answer)}", answer.status)
-        self.done.append(f"create the API key {self.key_name}")
+        self.done.append(f"create the API key {self.key_name}" if not rotate else f"create a new API key {self.key_name}")
         if self.check_mode:
-            return ""
+            return key if rotate else ""
         # A key is shown once. One of this name that we cannot show is of a run that was cut off, or was taken from our file.
         for entry in client.fetch("/v1/admin/keys", []) or []:
-            if entry.get("name") == self.key_name and entry.get("description") == _DESCRIPTION:
+            known = previous is not None and entry.get("id") == previous["id"]
+            if entry.get("name") == self.key_name and entry.get("description") == _DESCRIPTION and not known:
                 client.call("DELETE", f"/v1/admin/keys/{int(entry['id'])}")
         answer = client.call("POST", "/v1/admin/keys", {"name": self.key_name, "description": _DESCRIPTION})
         if not answer.ok or not isinstance(answer.json, dict) or not answer.json.get("key"):
             raise client.error(f"creating the API key {self.key_name}", answer)
         keys[self.key_name] = {"id": answer.json.get("id"), "key": answer.json["key"]}
+        if previous:
+            keys[self.key_name]["previous"] = previous
         self._write(api_keys=keys)
         return str(answer.json["key"])
 

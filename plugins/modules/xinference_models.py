@@ -287,11 +287,11 @@ def main() -> None:
     result: dict[str, t.Any] = {"changed": False, "models": [], "reachable": True, "autostart": False, "requests": 0, "invocation": invocation}
     try:
         launched = Launched(params["state_file"])
-        remembered = launched.load()
+        remembered, kept = launched.load(), launched.kept()
         client = client_of(params)
         candidates = remembered if params["prune"] != "none" else ()
         try:
-            found = gather(client, wanted, candidates)
+            found = gather(client, wanted, candidates, kept)
         except ServerUnreachable as problem:
             if not module.check_mode:
                 raise
@@ -304,7 +304,7 @@ def main() -> None:
 
         def replan(uid: str) -> Step:
             again = [model for model in wanted if model["uid"] == uid]
-            return plan(again, gather(client, again), launched.load(), params["replace"], "none", params["autostart"])[0]
+            return plan(again, gather(client, again, (), launched.kept()), launched.load(), params["replace"], "none", params["autostart"])[0]
 
         steps = make_plan(wanted, params["prune"])
         for step in steps:
@@ -313,7 +313,7 @@ def main() -> None:
         if module.check_mode:
             rows = [dict(row, failed=row["action"] == "refuse") for row in predicted(steps, found)]
         else:
-            rows = Runner(client, launched, params["wait"], params["wait_timeout"], params["concurrency"], replan).run(steps, found)
+            rows = Runner(client, launched, params["wait"], params["wait_timeout"], params["concurrency"], replan, keep=params["autostart"]).run(steps, found)
     except ServerUnreachable as problem:
         result["reachable"] = False
         module.fail_json(msg=f"{problem}. Is the server up, and is url right as seen from this host?", **result)

@@ -18,7 +18,7 @@ description:
   - It converges from any interruption. The password is written to the file before it is sent.
   - A server that does not answer is no error, but is told by RV(reachable). What the file says then decides RV(ready).
   - A server that runs without authentication needs nothing. Before 3.0 accounts come from the file of C(--auth-config);
-    then this module only proves that O(username) and O(password) work.
+    then this module proves that O(username) and O(password) work and keeps them for the other modules; it makes no key.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
 attributes:
@@ -27,7 +27,8 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: full
+    support: partial
+    details: With O(rotate) set, a run makes a new secret every time; without it, nothing is done twice.
 options:
   url:
     description:
@@ -54,6 +55,25 @@ options:
     description: Name of the API key to create.
     type: str
     default: dify
+  rotate:
+    description:
+      - What to make anew, on top of making what is missing.
+      - V(api_key) creates a new key beside the old one; both are valid until O(revoke_old_key) takes the old one back. While
+        an old key waits for that, no third key is made, so a rotation that was cut off goes on where it was.
+      - V(password) gives the administrator a new password, O(new_password) or a generated one.
+      - Every run that is told to rotate rotates, so this is for a playbook that is run for this purpose.
+    type: list
+    elements: str
+    choices: [api_key, password]
+    default: []
+  new_password:
+    description:
+      - The password that O(rotate) gives the administrator. If not set, one is generated. Needed when O(password) is given.
+    type: str
+  revoke_old_key:
+    description: Whether to revoke the predecessor of a rotated key. Nothing happens when there is none.
+    type: bool
+    default: false
   data_dir:
     description:
       - The folder on the host that is the server's C(XINFERENCE_HOME).
@@ -91,6 +111,19 @@ EXAMPLES = r"""
     container: xinference
   register: xinference_setup
   no_log: true
+
+- name: Create a new key; the old one stays valid
+  llmops.dify_xinference.xinference_setup:
+    credentials_file: /opt/xinference/credentials.json
+    rotate: [api_key]
+  register: xinference_setup
+  no_log: true
+
+- name: Revoke the old key, after all who used it have the new one
+  llmops.dify_xinference.xinference_setup:
+    credentials_file: /opt/xinference/credentials.json
+    revoke_old_key: true
+  no_log: true
 """
 
 RETURN = r"""
@@ -116,6 +149,11 @@ api_key:
   returned: success
   type: str
   sample: xf-...
+old_key_valid:
+  description: Whether the predecessor of a rotated key is still valid, and O(revoke_old_key) would revoke it.
+  returned: success
+  type: bool
+  sample: false
 username:
   description: Name of the administrator.
   returned: success
@@ -151,6 +189,9 @@ def main() -> None:
             "username": {"type": "str", "default": "admin"},
             "password": {"type": "str", "no_log": True},
             "api_key_name": {"type": "str", "default": "dify", "no_log": False},
+            "rotate": {"type": "list", "elements": "str", "choices": ["api_key", "password"], "default": []},
+            "new_password": {"type": "str", "no_log": True},
+            "revoke_old_key": {"type": "bool", "default": False, "no_log": False},
             "data_dir": {"type": "path"},
             "container": {"type": "str"},
             "log_file": {"type": "path"},
@@ -181,6 +222,9 @@ def main() -> None:
             params["data_dir"],
             token,
             module.check_mode,
+            params["rotate"],
+            params["revoke_old_key"],
+            params["new_password"] or None,
         ).run()
     except (XinferenceError, ServerUnreachable, UnreadableFile, OSError) as problem:
         module.fail_json(msg=str(problem))

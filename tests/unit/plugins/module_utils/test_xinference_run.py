@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pathlib
 import stat
@@ -14,80 +13,17 @@ import threading
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_run as running
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LoginFailed, Xinference, XinferenceError
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched, UnreadableFile, read_json
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_plan import plan
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LoginFailed, XinferenceError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import UnreadableFile, read_json
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_setup import Setup, accounts_lost, setup_token_in
+from ansible_collections.llmops.dify_xinference.tests.unit.plugins.module_utils.xinference_world import World
 
-STANDIN = pathlib.Path(__file__).resolve().parents[3] / "integration" / "targets" / "setup_xinference_standin" / "files" / "xinference_standin.py"
 MODELS = [
     {"uid": "chat", "type": "LLM", "name": "qwen2.5-instruct", "engine": "transformers"},
     {"uid": "embed", "type": "embedding", "name": "bge-m3"},
     {"uid": "own", "type": "embedding", "register": {"model_name": "own", "dimensions": 8}},
 ]
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("xinference_standin", STANDIN)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Clock(threading.local):
-    """Time passes only while one sleeps, and for each thread on its own: a quick one must not use up the time of the others."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class World:
-    def __init__(self, folder: pathlib.Path, **options: Any) -> None:
-        self.standin = load().Standin(**options)
-        self.state = folder / "launched.json"
-        self.credentials = folder / "credentials.json"
-        self.down = False
-        self.before: Any = None  # called before each request is answered
-
-    def transport(self, method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> Any:
-        path = url[len("http://standin") :]
-        if self.down:
-            raise ServerUnreachable(method, url, "refused")
-        if self.before:
-            self.before(method, path)
-        token = headers.get("Authorization", "").replace("Bearer ", "") or None
-        status, content = self.standin.handle(method, path, json.loads(data) if data else None, token)
-        return status, [], json.dumps(content).encode()
-
-    def http(self) -> JsonClient:
-        return JsonClient("http://standin", self.transport, retries=0, sleep=lambda seconds: None)
-
-    def converge(self, models: list[dict[str, Any]], prune: str = "none", replace: str = "when_changed", **options: Any) -> dict[str, dict[str, Any]]:
-        client = Xinference(self.http())
-        launched = Launched(str(self.state))
-        clock = Clock()
-
-        def replan(uid: str) -> Any:
-            again = [model for model in models if model["uid"] == uid]
-            return plan(again, running.gather(client, again), launched.load(), replace)[0]
-
-        found = running.gather(client, models, launched.load() if prune != "none" else ())
-        steps = plan(models, found, launched.load(), replace, prune)
-        runner = running.Runner(client, launched, replan=replan, clock=clock, sleep=clock.sleep, **dict({"wait_timeout": 60}, **options))
-        return {row["uid"]: row for row in runner.run(steps, found)}
-
-    def posts(self) -> list[str]:
-        return [path for method, path in self.standin.requests if method == "POST"]
 
 
 @pytest.fixture
@@ -327,6 +263,70 @@ def test_setup_in_check_mode_sends_nothing(guarded: World) -> None:
     assert not planned.ready
     assert guarded.posts() == []
     assert not guarded.credentials.exists()
+
+
+def test_rotation_of_the_key_in_two_steps(guarded: World) -> None:
+    first = set_up(guarded)
+    planned = set_up(guarded, rotate=["api_key"], check_mode=True)
+    assert (planned.changed, planned.api_key) == (True, first.api_key)
+    second = set_up(guarded, rotate=["api_key"])
+    assert (second.changed, second.old_key_valid) == (True, True)
+    assert set(guarded.standin.keys) == {first.api_key, second.api_key}
+    again = set_up(guarded, rotate=["api_key"])  # a rotation that was cut off goes on where it was
+    assert (again.changed, again.api_key, again.old_key_valid) == (False, second.api_key, True)
+    assert not set_up(guarded).changed
+    assert set_up(guarded, revoke_old_key=True, check_mode=True).changed
+    revoked = set_up(guarded, revoke_old_key=True)
+    assert (revoked.changed, revoked.api_key, revoked.old_key_valid) == (True, second.api_key, False)
+    assert set(guarded.standin.keys) == {second.api_key}
+    assert not set_up(guarded, revoke_old_key=True).changed
+
+
+def test_rotation_of_the_password(guarded: World) -> None:
+    set_up(guarded)
+    old = read_json(str(guarded.credentials))["admin"]["password"]
+    assert set_up(guarded, rotate=["password"], check_mode=True).changed
+    assert guarded.standin.admin["password"] == old
+    assert set_up(guarded, rotate=["password"]).changed
+    kept = read_json(str(guarded.credentials))["admin"]
+    assert kept == {"username": "admin", "password": guarded.standin.admin["password"], "confirmed": True}
+    assert kept["password"] != old
+    assert not set_up(guarded).changed
+    with pytest.raises(XinferenceError, match="give new_password"):
+        set_up(guarded, rotate=["password"], password=kept["password"])
+    set_up(guarded, rotate=["password"], password=kept["password"], new_password="of-the-inventory")
+    assert guarded.standin.admin["password"] == "of-the-inventory"
+
+
+@pytest.mark.parametrize("request_number", range(1, 10))
+@pytest.mark.parametrize("after", [False, True])
+def test_rotation_converges_after_any_interruption(guarded: World, request_number: int, after: bool) -> None:
+    first = set_up(guarded)
+    cut_off = CutOff(request_number)
+    real = guarded.standin.handle
+
+    def handle(*arguments: Any) -> Any:
+        if not after:
+            cut_off.pass_one()
+        answer = real(*arguments)
+        if after:
+            cut_off.pass_one()
+        return answer
+
+    guarded.standin.handle = handle
+    try:
+        set_up(guarded, rotate=["api_key", "password"])
+    except KeyboardInterrupt:
+        pass
+    guarded.standin.handle = real
+    second = set_up(guarded, rotate=["api_key"])
+    assert (second.old_key_valid, second.api_key in guarded.standin.keys, first.api_key in guarded.standin.keys) == (True, True, True)
+    assert len(guarded.standin.keys) == 2
+    set_up(guarded, revoke_old_key=True)
+    assert set(guarded.standin.keys) == {second.api_key}
+    assert not set_up(guarded).changed
+    set_up(guarded, rotate=["password"])  # one that was written down but never sent is used up
+    assert read_json(str(guarded.credentials))["admin"] == {"username": "admin", "password": guarded.standin.admin["password"], "confirmed": True}
 
 
 def test_server_without_accounts(world: World) -> None:

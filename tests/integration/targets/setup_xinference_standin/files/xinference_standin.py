@@ -115,6 +115,10 @@ class Standin:
             return {"version": "4.1.0"}
         if parts[:3] == ["v1", "admin", "keys"]:
             return self._keys(method, parts, body)
+        if method == "GET" and parts == ["v1", "auth", "me"]:
+            return {"id": 1, "username": self.admin["username"]}
+        if method == "PUT" and parts == ["v1", "admin", "users", "1", "password"]:
+            return self._change_password(body)
         if parts[:2] == ["v1", "models"]:
             return self._models(method, parts[2:], body, "wait_ready=false" not in path)
         if parts[:2] == ["v1", "model_registrations"]:
@@ -147,6 +151,14 @@ class Standin:
             raise Refusal(400, "Password must be at least 8 characters")
         self.admin = {"username": body["username"], "password": body["password"]}
         return {"id": 1, "username": body["username"]}
+
+    def _change_password(self, body):
+        if "current_password" in body and body["current_password"] != self.admin["password"]:
+            raise Refusal(403, "Current password is incorrect")
+        if len(body["new_password"]) < 8:
+            raise Refusal(400, "Password must be at least 8 characters")
+        self.admin["password"] = body["new_password"]
+        return {"ok": True}
 
     def _keys(self, method, parts, body):
         if method == "POST":
@@ -315,7 +327,7 @@ def serve(standin, port):
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = answer
+        do_GET = do_POST = do_PUT = do_DELETE = answer
 
         def log_message(self, *arguments):
             pass
