@@ -9,7 +9,8 @@ Rules that the real servers taught:
 
 * The version comes with every answer (``X-Version``), before any login.
 * The admin key is preferred: no lockout, no cookies (a stray ``access_token`` cookie would shadow the key), no CSRF.
-* A login is sent once per client and never repeated: more than five refusals lock the account for a day.
+* A login is sent once per client and never repeated: more than five refusals lock the account for a day. A session that
+  ends meanwhile is renewed with its refresh token instead.
 * An error comes in two shapes (``{code, message}`` and ``{"error": {type, message}}``), a missing route as HTML.
 * ``400 Failed to request plugin daemon`` means *not now*, and is the only 4xx asked again.
 """
@@ -33,7 +34,7 @@ RETRY_STATUSES = (502, 503, 504)
 TIMEOUT = 120.0
 
 # What to do next, by what Dify said. Looked up by error code first, then by HTTP status.
-HINTS = {
+HINTS: dict[str | int, str] = {
     "not_setup": "Dify has no administrator yet: run llmops.dify_xinference.dify_setup first.",
     "not_init_validated": "Dify waits for its INIT_PASSWORD: give dify_setup the same init_password as the .env holds.",
     "email_code_login_limit": "The account is locked after too many wrong passwords (24 hours by default). Unlock it with: "
@@ -44,7 +45,9 @@ HINTS = {
     "forbidden": "The account must be owner or administrator of the workspace.",
     401: "Check the admin key (ADMIN_API_KEY of the api container) and the workspace id, or the e-mail address and password.",
     403: "The account must be owner or administrator of the workspace.",
+    429: "Dify counts requests from this address; wait, then run again.",
     500: "Look at the api container's log: docker compose logs --tail 50 api",
+    DAEMON_DOWN: "Dify's plugin daemon does not answer. Look at: docker compose ps plugin_daemon, and docker compose logs --tail 50 plugin_daemon",
 }
 HINTS["unauthorized"] = HINTS[401]
 HINTS["email_or_password_mismatch"] = HINTS["account_not_found"] = HINTS["authentication_failed"]
@@ -62,7 +65,7 @@ class DifyError(Exception):
         self.method = response.method
         self.path = path
         self.code, self.message = error_of(response)
-        hint = HINTS.get(self.code) or HINTS.get(self.status)
+        hint = HINTS[DAEMON_DOWN] if self.daemon_down else HINTS.get(self.code) or HINTS.get(self.status)
         if path.endswith("/login") and self.code in ("unauthorized", "error"):
             hint = HINTS["authentication_failed"]  # 0.6 calls a wrong password unauthorized
         self.hint = str(hint or "")
@@ -120,7 +123,8 @@ class DifyClient:
     :param admin_key: value of ``ADMIN_API_KEY``; used whenever this Dify honours it.
     :param email: administrator's e-mail, with ``password``; used when there is no usable admin key.
     :param workspace_id: saves the look-up; default is the oldest workspace of the installation.
-    :param daemon_wait: seconds to go on asking while the plugin daemon is down.
+    :param daemon_wait: seconds to go on asking while the plugin daemon is down, in all: a daemon that stays away must not
+        hold up every model again.
     """
 
     def __init__(
@@ -132,7 +136,6 @@ class DifyClient:
         workspace_id: str | None = None,
         daemon_wait: float = 90.0,
         sleep: t.Callable[[float], None] = time.sleep,
-        clock: t.Callable[[], float] = time.monotonic,
     ) -> None:
         self.http = http
         self.admin_key = admin_key
@@ -141,12 +144,13 @@ class DifyClient:
         self.workspace_id = workspace_id
         self.daemon_wait = daemon_wait
         self.sleep = sleep
-        self.clock = clock
         self.requests = 0
         self.version: str | None = None
         self._headers: dict[str, str] | None = None
         self._cookies = Cookies()
         self._login_tried = False
+        self._by_key = False
+        self._refresh_token: str | None = None
 
     # -- version -----------------------------------------------------------------------------------------------------
 
@@ -186,8 +190,8 @@ class DifyClient:
     def setup(self, email: str, name: str, password: str, language: str | None = None) -> None:
         """Create the first administrator. The password is plain here, whatever the version."""
         body = {"email": email, "name": name, "password": password}
-        if language and self.version and capabilities(self.version).login_tokens == "cookies":
-            body["language"] = language  # the field exists since 1.9.2
+        if language and self.version and capabilities(self.version).setup_language:
+            body["language"] = language
         self._plain("POST", "/setup", json=body)
 
     # -- authentication ------------------------------------------------------------------------------------------------
@@ -209,23 +213,56 @@ class DifyClient:
         data = answer.json if isinstance(answer.json, dict) else {}
         if not answer.ok or data.get("result") != "success":
             raise DifyError(answer, path)
+        self._take_session(able, data.get("data"))
+
+    def _take_session(self, able: Capabilities, data: t.Any) -> None:
+        """Keep what a login or a renewal brought; the three generations carry it in three ways."""
         if able.login_tokens == "cookies":
             csrf = self._cookies.get("csrf_token")
             if not csrf:
                 raise DifyUsageError("Dify accepted the login but set no csrf_token cookie")
             self._headers = {"X-CSRF-Token": csrf, "Cookie": self._cookies.header()}
+            self._refresh_token = self._cookies.get("refresh_token")
+            return
+        pair = data if isinstance(data, dict) else {"access_token": data}
+        if not pair.get("access_token"):
+            raise DifyUsageError("Dify accepted the login but sent no token")
+        self._headers = {"Authorization": f"Bearer {pair['access_token']}"}
+        self._refresh_token = pair.get("refresh_token")
+
+    def _renew(self) -> bool:
+        """After a 401: whether it is worth sending the request once more, with other credentials than before."""
+        able = self.capabilities
+        if self._by_key:
+            if able.admin_key:
+                return False
+            # The key was sent before the version was known, and this one does not honour it.
+            self._by_key, self._headers = False, None
+            return True
+        if not (able.refresh and self._refresh_token):
+            return False
+        path = CONSOLE + "/refresh-token"
+        if able.refresh == "cookies":
+            answer = self._send("POST", path, json={}, headers={"Cookie": self._cookies.header()})
+            self._cookies.take(answer)
         else:
-            token = data["data"] if able.login_tokens == "data" else data["data"]["access_token"]
-            self._headers = {"Authorization": f"Bearer {token}"}
+            answer = self._send("POST", path, json={"refresh_token": self._refresh_token})
+        self._refresh_token = None  # a used one is dead
+        if not answer.ok:
+            return False
+        self._take_session(able, (answer.json or {}).get("data"))
+        return True
 
     def _authentication(self) -> dict[str, str]:
         if self._headers is not None:
             return self._headers
+        if self.admin_key and not self.workspace_id and (self.version is None or self.capabilities.admin_key):
+            # Needs only the key, whatever the version; and its answer says which version that is.
+            self.workspace_id = self._find_workspace()
         # With a workspace id the version need not be asked for: every answer carries it.
-        if self.admin_key and ((self.workspace_id and self.version is None) or self.capabilities.admin_key):
-            if not self.workspace_id:
-                self.workspace_id = self._find_workspace()
-            self._headers = {"Authorization": f"Bearer {self.admin_key}", "X-WORKSPACE-ID": self.workspace_id}
+        if self.admin_key and (self.version is None or self.capabilities.admin_key):
+            self._by_key = True
+            self._headers = {"Authorization": f"Bearer {self.admin_key}", "X-WORKSPACE-ID": str(self.workspace_id)}
         elif self.admin_key and not self.email:
             raise DifyUsageError(f"Dify {self.version} does not honour ADMIN_API_KEY on its console API (1.9.2 to 1.10.1); give email and password")
         else:
@@ -237,6 +274,7 @@ class DifyClient:
         answer = self._send("GET", path, headers={"Authorization": f"Bearer {self.admin_key}"})
         if not answer.ok:
             raise DifyError(answer, path)
+        # A 404 page or a proxy's answer is no list; the oldest workspace is the one that dify_setup made.
         found = sorted((answer.json or {}).get("data") or [], key=lambda item: item.get("created_at") or 0)
         if not found:
             raise DifyUsageError("Dify has no workspace yet: run llmops.dify_xinference.dify_setup first")
@@ -246,19 +284,21 @@ class DifyClient:
 
     def call(self, method: str, path: str, json: t.Any = None, data: bytes | None = None, headers: dict[str, str] | None = None) -> t.Any:
         """Decoded body of a console request (``None`` for 204), below /console/api. Raises :class:`DifyError`."""
-        authentication = self._authentication()
-        send = dict(authentication)
-        send.update(headers or {})
-        deadline = self.clock() + self.daemon_wait
         pause = 2.0
+        renewed = False
         while True:
+            send = {**self._authentication(), **(headers or {})}
             answer = self._send(method, CONSOLE + path, json=json, data=data, headers=send)
             if answer.ok:
                 return answer.json
             error = DifyError(answer, CONSOLE + path)
-            if not error.daemon_down or self.clock() >= deadline:
+            if error.status == 401 and not renewed and self._renew():
+                renewed = True
+                continue
+            if not error.daemon_down or self.daemon_wait <= 0:
                 raise error
             self.sleep(pause)
+            self.daemon_wait -= pause
             pause = min(pause * 1.5, 10.0)
 
     def workspace(self, method: str, path: str, json: t.Any = None, **query: str) -> t.Any:
@@ -293,11 +333,15 @@ class DifyClient:
             self.version = version
         return answer
 
-    # -- provider models (>= 1.8) ----------------------------------------------------------------------------------------
+    # -- provider models ---------------------------------------------------------------------------------------------
 
     @staticmethod
     def provider_path(provider: str) -> str:
         return f"/model-providers/{provider}"
+
+    def providers(self) -> list[dict[str, t.Any]]:
+        """Every model provider of the workspace, with the form its models are registered by."""
+        return list((self.workspace("GET", "/model-providers") or {}).get("data") or [])
 
     def models(self, provider: str) -> list[dict[str, t.Any]]:
         return list((self.workspace("GET", self.provider_path(provider) + "/models") or {}).get("data") or [])

@@ -12,6 +12,8 @@ import typing as t
 
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import TIMEOUT, DifyClient
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import MODEL_TYPES, XINFERENCE_DEFAULTS, WantedModel
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_schema import as_text
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, open_url_transport
 
 if t.TYPE_CHECKING:
@@ -30,6 +32,64 @@ def connection_arguments() -> dict[str, dict[str, t.Any]]:
         "ca_path": {"type": "path"},
         "timeout": {"type": "float", "default": TIMEOUT},
     }
+
+
+def model_arguments() -> dict[str, dict[str, t.Any]]:
+    """What Dify shall know: the same options for the module that sees to it and the one that compares."""
+    return {
+        "models": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "model": {"type": "str"},
+                "model_type": {"type": "str", "choices": list(MODEL_TYPES), "required": True},
+                "model_uid": {"type": "str"},
+                "server_url": {"type": "str"},
+                "api_key": {"type": "str", "no_log": True},
+                "abilities": {"type": "list", "elements": "str", "default": []},
+                "credentials": {"type": "dict", "default": {}, "no_log": False},
+                "secret_credentials": {"type": "dict", "default": {}, "no_log": True},
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            },
+            "required_one_of": [("model", "model_uid")],
+        },
+        "default_models": {"type": "dict", "default": {}},
+        "provider": {"type": "str", "default": "langgenius/xinference/xinference"},
+        "credential_name": {"type": "str", "default": "ansible"},
+        "state_file": {"type": "path"},
+    }
+
+
+def wanted_models(params: dict[str, t.Any]) -> list[WantedModel]:
+    wanted = []
+    for item in params["models"]:
+        credentials: dict[str, str] = {}
+        if item["server_url"]:
+            credentials.update(XINFERENCE_DEFAULTS)
+            # No trailing slash: some kinds store it without, and would differ for ever.
+            credentials["server_url"] = item["server_url"].rstrip("/")
+            credentials["model_uid"] = item["model_uid"] or item["model"] or ""
+            if item["api_key"]:
+                credentials["api_key"] = item["api_key"]
+        elif item["model_uid"]:
+            credentials["model_uid"] = item["model_uid"]
+        for given in (item["credentials"], item["secret_credentials"]):
+            credentials.update({key: as_text(value) for key, value in given.items() if value is not None})
+        name = item["model"] or item["model_uid"] or ""
+        wanted.append(WantedModel(name, item["model_type"], credentials, tuple(item["abilities"]), item["state"] == "absent"))
+    return wanted
+
+
+def wanted_defaults(module: AnsibleModule) -> dict[str, str]:
+    """The defaults by type. Ends the module for a type that Dify does not have, or a credential name it would not take."""
+    params = module.params
+    if not 1 <= len(params["credential_name"]) <= 30:
+        module.fail_json(msg=f"credential_name has {len(params['credential_name'])} characters; Dify takes 1 to 30.")
+    bad_types = sorted(set(params["default_models"]) - set(MODEL_TYPES))
+    if bad_types:
+        module.fail_json(msg=f"default_models: unknown type {', '.join(bad_types)}; known are {', '.join(MODEL_TYPES)}.")
+    return {str(key): str(value) for key, value in params["default_models"].items() if value}
 
 
 def read_key(path: str, name: str) -> str:
@@ -67,4 +127,4 @@ def client_of(module: AnsibleModule) -> DifyClient:
     )
 
 
-__all__ = ["client_of", "connection_arguments", "http_client", "read_key"]
+__all__ = ["client_of", "connection_arguments", "http_client", "model_arguments", "read_key", "wanted_defaults", "wanted_models"]

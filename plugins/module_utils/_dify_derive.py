@@ -49,9 +49,14 @@ def derive(sources: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
             else:
                 # Dify tells models apart by name and type; a uid that several hosts use gets the host's name behind it.
                 name = uid if owner.get(uid, host) == host else f"{uid}@{host}"
-                model = {"model": name, "model_type": kind, "model_uid": uid, "server_url": str(endpoint["url"]).rstrip("/")}
+                model: dict[str, t.Any] = {"model": name, "model_type": kind, "model_uid": uid, "server_url": str(endpoint["url"]).rstrip("/")}
                 if endpoint.get("api_key"):
                     model["api_key"] = endpoint["api_key"]
+                abilities = [str(ability) for ability in item.get("abilities") or ()]
+                if kind == "llm" and item.get("context_length"):
+                    abilities.append(f"context_length={item['context_length']}")
+                if abilities:
+                    model["abilities"] = abilities
                 models.append(model)
                 if kind in DEFAULT_TYPES:
                     defaults.setdefault(kind, name)

@@ -15,12 +15,15 @@ import time
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient, DifyError, DifyUsageError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import provider_id
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import shorten
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._wait import WaitTimeout, wait_for
 
 # Installing builds a Python environment from an index; the daemon itself gives up after 15 minutes.
 TASK_TIMEOUT = 1200.0
-PINNED = "disabled"
+# How Dify says that its api container did not reach the marketplace.
+NO_MARKETPLACE = "Reached maximum retries"
+WITHOUT_MARKETPLACE = "Without a marketplace, use source: package with a .difypkg, or source: github."
 
 
 class PluginError(Exception):
@@ -82,30 +85,40 @@ class Plugins:
     ) -> None:
         self.client = client
         self.task_timeout = task_timeout
+        self._preferences: dict[str, t.Any] = {}
         self.sleep = sleep
         self.clock = clock
 
     def installed(self, plugin_id: str) -> dict[str, t.Any] | None:
         """The installation record (``version``, ``plugin_unique_identifier``, ``id``, ``source``), or ``None``."""
         if not self.client.capabilities.plugins:
-            raise DifyUsageError(f"Dify {self.client.version} has no plugins (they came with 1.0.0); its providers are built in")
+            raise DifyUsageError(f"Dify {self.client.version} has no plugins (they came with 1.0.0), and no built-in provider of that name either")
         answer = self.client.workspace("POST", "/plugin/list/installations/ids", json={"plugin_ids": [plugin_id]})
         for item in (answer or {}).get("plugins") or []:
             if item.get("plugin_id") == plugin_id:
                 return item
         return None
 
+    @property
+    def supported(self) -> bool:
+        return self.client.capabilities.plugins
+
+    def built_in(self, plugin_id: str, provider: str | None) -> bool:
+        """Before 1.0: whether what the plugin would bring is there already, as a built-in provider."""
+        name = provider_id(provider, self.client.capabilities) if provider else plugin_id
+        return self.provider_listed(name.split("/")[-1])
+
     def marketplace_identifier(self, plugin_id: str, version: str | None) -> Identifier:
         """The marketplace's identifier of the newest version. Another version cannot be looked up through Dify."""
         answer = self.client.workspace("POST", "/plugin/list/latest-versions", json={"plugin_ids": [plugin_id]})
         newest = ((answer or {}).get("versions") or {}).get(plugin_id)
         if not newest or not newest.get("unique_identifier"):
-            raise PluginError(f"the marketplace knows no plugin {plugin_id}, or Dify cannot reach it. Without a marketplace, use source: package.")
+            raise PluginError(f"the marketplace knows no plugin {plugin_id}, or Dify cannot reach it. {WITHOUT_MARKETPLACE}")
         identifier = Identifier.parse(newest["unique_identifier"])
         if version and identifier.version != version:
             raise PluginError(
-                f"the marketplace offers {plugin_id} {identifier.version} as its newest, not {version}. Set that version, give the full "
-                "identifier (name:version@hash), or install from a package: source: package."
+                f"the marketplace offers {plugin_id} {identifier.version} as its newest, not {version}. Set that version, give the other one's "
+                f"identifier (name:version@hash) as identifier. {WITHOUT_MARKETPLACE}"
             )
         return identifier
 
@@ -116,18 +129,25 @@ class Plugins:
 
     def install(self, identifier: Identifier, source: str) -> None:
         path = "/plugin/install/marketplace" if source == "marketplace" else "/plugin/install/pkg"
-        answer = self.client.workspace("POST", path, json={"plugin_unique_identifiers": [identifier.text]})
-        self._finish(answer)
+        self._finish(self._post(path, {"plugin_unique_identifiers": [identifier.text]}))
+
+    def _post(self, path: str, body: dict[str, t.Any]) -> t.Any:
+        try:
+            return self.client.workspace("POST", path, json=body)
+        except DifyError as error:
+            if NO_MARKETPLACE not in error.message:
+                raise
+            raise PluginError(f"Dify cannot reach the marketplace from its api container ({shorten(error.message, 120)}). {WITHOUT_MARKETPLACE}") from error
 
     def upgrade(self, original: str, identifier: Identifier, source: str) -> None:
         """Replace one version by another, up or down. For packages the GitHub relay is used: it needs no network."""
         body = {"original_plugin_unique_identifier": original, "new_plugin_unique_identifier": identifier.text}
         if source == "marketplace":
-            answer = self.client.workspace("POST", "/plugin/upgrade/marketplace", json=body)
+            answer = self._post("/plugin/upgrade/marketplace", body)
         else:
             name = identifier.plugin_id
             body.update({"repo": name, "version": identifier.version, "package": f"{name.split('/')[-1]}.difypkg"})
-            answer = self.client.workspace("POST", "/plugin/upgrade/github", json=body)
+            answer = self._post("/plugin/upgrade/github", body)
         self._finish(answer)
 
     def uninstall(self, installation_id: str) -> None:
@@ -158,17 +178,25 @@ class Plugins:
             raise PluginError(f"the plugin daemon could not install it: {messages or 'no reason given'}. Look at: docker compose logs plugin_daemon")
 
     def provider_listed(self, provider: str) -> bool:
-        answer = self.client.workspace("GET", "/model-providers")
-        return any(item.get("provider") == provider for item in (answer or {}).get("data") or [])
+        name = provider_id(provider, self.client.capabilities)
+        return any(item.get("provider") == name for item in self.client.providers())
 
     def auto_upgrade(self) -> dict[str, t.Any] | None:
-        """The workspace's auto-upgrade settings for model plugins; ``None`` where this Dify keeps them elsewhere (< 1.15)."""
-        if not self.client.capabilities.auto_upgrade_by_category:
+        """The workspace's auto-upgrade settings (for model plugins, where Dify has them by category); ``None`` before 1.7."""
+        where = self.client.capabilities.auto_upgrade
+        if not where:
             return None
-        return (self.client.workspace("GET", "/plugin/auto-upgrade/fetch", category="model") or {}).get("auto_upgrade")
+        if where == "category":
+            return (self.client.workspace("GET", "/plugin/auto-upgrade/fetch", category="model") or {}).get("auto_upgrade")
+        self._preferences = self.client.workspace("GET", "/plugin/preferences/fetch") or {}
+        return self._preferences.get("auto_upgrade")
 
     def set_auto_upgrade(self, settings: dict[str, t.Any]) -> None:
-        answer = self.client.workspace("POST", "/plugin/auto-upgrade/change", json={"category": "model", "auto_upgrade": settings})
+        """After :meth:`auto_upgrade`: where both live in one record, the permissions are sent back as they were."""
+        if self.client.capabilities.auto_upgrade == "category":
+            answer = self.client.workspace("POST", "/plugin/auto-upgrade/change", json={"category": "model", "auto_upgrade": settings})
+        else:
+            answer = self.client.workspace("POST", "/plugin/preferences/change", json={**self._preferences, "auto_upgrade": settings})
         if isinstance(answer, dict) and answer.get("success") is False:
             raise PluginError(f"Dify refused to take the plugin out of its automatic upgrades: {answer.get('message')}")
 

@@ -21,15 +21,16 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 KINDS = {"llm": ("LLM",), "text-embedding": ("embedding",), "rerank": ("rerank",), "speech2text": ("audio",), "tts": ("audio",)}
 DIFY_TYPES = {"LLM": "llm", "llm": "llm", "embedding": "text-embedding", "rerank": "rerank"}
 
+AUDIO_ABILITIES = {"speech2text": "audio2text", "tts": "text2audio"}
+UNREACHABLE = "cannot be reached from this host"
+
 _UID = re.compile(r"uid: (\S+?)[\"'}\s]*$")
 
 
 def dify_type(model_type: str, abilities: t.Sequence[str] = ()) -> str | None:
     """Dify's word for a kind of Xinference model; ``None`` for kinds Dify's provider cannot use (image, video)."""
     if model_type == "audio":
-        if "audio2text" in abilities:
-            return "speech2text"
-        return "tts" if "text2audio" in abilities else None
+        return next((kind for kind, ability in AUDIO_ABILITIES.items() if ability in abilities), None)
     return DIFY_TYPES.get(model_type)
 
 
@@ -41,7 +42,7 @@ def probe(client: JsonClient, uid: str, model_type: str, api_key: str | None = N
         answer = client.request("GET", "/v1/models/" + urllib.parse.quote(uid, safe=""), headers=headers)
     except ServerUnreachable as error:
         return (
-            f"Xinference at {where} cannot be reached from this host ({shorten(error.reason, 160)}). Check that it runs, listens on that address "
+            f"Xinference at {where} {UNREACHABLE} ({shorten(error.reason, 160)}). Check that it runs, listens on that address "
             "(not only on 127.0.0.1), and that the firewall lets this host and its containers in."
         )
     if answer.status in (401, 403):
@@ -60,7 +61,31 @@ def probe(client: JsonClient, uid: str, model_type: str, api_key: str | None = N
     expected = KINDS.get(model_type, ())
     if expected and kind and kind not in expected:
         return f"model {uid!r} on {where} is of kind {kind}, which cannot serve as {model_type} (that takes {' or '.join(expected)})."
+    abilities = answer.json.get("model_ability")
+    needed = AUDIO_ABILITIES.get(model_type)
+    # Older servers name no abilities of audio models; only a server that does is believed.
+    if needed and abilities and needed not in abilities:
+        return f"model {uid!r} on {where} can {', '.join(abilities)}, but {model_type} takes {needed}."
     return None
 
 
-__all__ = ["dify_type", "probe"]
+class Prober:
+    """:func:`probe` for many models: a server that did not answer is not waited for again.
+
+    :param connect: (server URL) -> client for it.
+    """
+
+    def __init__(self, connect: t.Callable[[str], JsonClient]) -> None:
+        self.connect = connect
+        self._dead: dict[str, str] = {}
+
+    def __call__(self, server_url: str, uid: str, model_type: str, api_key: str | None = None) -> str | None:
+        if server_url not in self._dead:
+            problem = probe(self.connect(server_url), uid, model_type, api_key)
+            if not problem or UNREACHABLE not in problem:
+                return problem
+            self._dead[server_url] = problem
+        return self._dead[server_url]
+
+
+__all__ = ["Prober", "dify_type", "probe"]

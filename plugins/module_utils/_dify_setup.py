@@ -11,6 +11,7 @@ import re
 import time
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient, DifyError, DifyUsageError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable, shorten
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._wait import WaitTimeout, wait_for
@@ -78,4 +79,23 @@ def make_administrator(client: DifyClient, email: str, name: str, password: str,
             raise
 
 
-__all__ = ["WaitTimeout", "check_administrator", "make_administrator", "wait_until_ready"]
+def wanted_settings(client: DifyClient, workspace_name: str | None, language: str | None, difference: Difference) -> list[tuple[str, dict[str, str]]]:
+    """Calls that bring the workspace's name and the administrator's language to the wanted ones, in order; reads what is asked for.
+
+    Routes as in every release from 0.6 to 1.16 (read in their sources, not recorded).
+    """
+    calls: list[tuple[str, dict[str, str]]] = []
+    if workspace_name:
+        listed = (client.call("GET", "/workspaces") or {}).get("workspaces") or []
+        # With one workspace, as in the community edition, there is no doubt; Dify marks the one that is worked on.
+        current = next((item for item in listed if item.get("current")), listed[0] if listed else {})
+        if difference.add("workspace_name", workspace_name, current.get("name")):
+            calls.append(("/workspaces/info", {"name": workspace_name}))
+    if language:
+        profile = client.call("GET", "/account/profile") or {}
+        if difference.add("language", language, profile.get("interface_language")):
+            calls.append(("/account/interface-language", {"interface_language": language}))
+    return calls
+
+
+__all__ = ["WaitTimeout", "check_administrator", "make_administrator", "wait_until_ready", "wanted_settings"]

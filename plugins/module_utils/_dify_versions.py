@@ -18,8 +18,8 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:-fix\.(\d+))?")
 
 # Newest release whose console API was exercised; newer ones are assumed to behave alike.
 NEWEST_KNOWN = "1.16.1"
-# Oldest release whose model registration this collection drives (credential records exist since 1.8.0).
-OLDEST_SUPPORTED = "1.11.0"
+# Oldest release whose console API was exercised.
+OLDEST_KNOWN = "0.6.13"
 
 
 def version_key(text: str) -> tuple[int, int, int, int]:
@@ -40,10 +40,13 @@ class Capabilities(t.NamedTuple):
     admin_key: bool  # Authorization: Bearer <ADMIN_API_KEY> reaches console endpoints
     plugins: bool  # providers are plugins
     credential_records: bool  # POST/PUT .../models/credentials; before: POST .../models is an upsert
-    auto_upgrade_by_category: bool  # plugin/auto-upgrade/*; before: plugin/preferences/*
+    auto_upgrade: str  # where plugins' automatic upgrades are set: "" (there are none), "preferences", "category"
+    setup_language: bool  # POST /setup takes a language
+    refresh: str  # how a session is renewed: "" (it cannot be), "body", "cookies"
     default_model_first_write_bug: bool  # the first POST of a type is stored under a wrong word: GET before, verify after
     env_file: bool  # containers read the whole .env; before: only names of the compose file's map reach them
     xinference_provider: str  # provider id in console paths
+    xinference_fields: tuple[str, ...]  # what Xinference's provider takes; the provider list says it as well, for a request more
 
 
 # (capability, first version with the new value, value before, value from then on)
@@ -55,11 +58,19 @@ _STEPS: list[tuple[str, tuple[int, int, int, int], t.Any, t.Any]] = [
     ("admin_key", (1, 11, 0, 0), None, True),
     ("plugins", (1, 0, 0, 0), False, True),
     ("credential_records", (1, 8, 0, 0), False, True),
-    ("auto_upgrade_by_category", (1, 15, 0, 0), False, True),
+    ("auto_upgrade", (1, 7, 0, 0), "", "preferences"),
+    ("auto_upgrade", (1, 15, 0, 0), None, "category"),
+    ("setup_language", (1, 9, 2, 0), False, True),
+    ("refresh", (0, 10, 0, 0), "", "body"),
+    ("refresh", (1, 9, 2, 0), None, "cookies"),
     ("default_model_first_write_bug", (1, 14, 0, 0), True, False),
     ("env_file", (1, 14, 1, 0), False, True),
     ("xinference_provider", (1, 0, 0, 0), "xinference", "langgenius/xinference/xinference"),
+    ("xinference_fields", (0, 7, 0, 0), ("server_url", "model_uid"), ("server_url", "model_uid", "api_key")),
+    ("xinference_fields", (0, 14, 0, 0), None, ("server_url", "model_uid", "api_key", "invoke_timeout", "max_retries")),
 ]
+
+XINFERENCE_PROVIDERS = ("xinference", "langgenius/xinference/xinference")
 
 
 def capabilities(version: str) -> Capabilities:
@@ -74,4 +85,9 @@ def capabilities(version: str) -> Capabilities:
     return Capabilities(version=version, **values)
 
 
-__all__ = ["NEWEST_KNOWN", "OLDEST_SUPPORTED", "Capabilities", "capabilities", "version_key"]
+def provider_id(provider: str, able: Capabilities) -> str:
+    """The provider's id on this Dify: Xinference's is short before 1.0, where providers are built in. Others stay as given."""
+    return able.xinference_provider if provider in XINFERENCE_PROVIDERS else provider
+
+
+__all__ = ["NEWEST_KNOWN", "OLDEST_KNOWN", "XINFERENCE_PROVIDERS", "Capabilities", "capabilities", "provider_id", "version_key"]

@@ -44,7 +44,7 @@ options:
         choices: [llm, text-embedding, rerank, speech2text, tts, moderation]
         required: true
       model_uid:
-        description: Uid of the model on Xinference. Required unless O(models[].credentials) says everything.
+        description: Uid of the model on Xinference. By default O(models[].model).
         type: str
       server_url:
         description: Address of Xinference, as Dify's plugin daemon reaches it from its container. Never C(localhost).
@@ -52,20 +52,41 @@ options:
       api_key:
         description: Key of that Xinference; empty when it asks for none.
         type: str
+      abilities:
+        description:
+          - What the model server says the model can do, for example V(vision) and V(tools).
+          - Dify reads its flags for pictures and tool calls off the server when a model is registered, and never again. So
+            a model whose abilities changed since is registered anew. Needs O(state_file).
+        type: list
+        elements: str
+        default: []
       credentials:
         description: More fields of the provider, or all of them for another provider than Xinference. Values become text.
         type: dict
         default: {}
+      secret_credentials:
+        description: Further such fields that are secrets, for example the API key of another provider.
+        type: dict
+        default: {}
+      state:
+        description: V(absent) removes the model and every credential of it, whoever made them.
+        type: str
+        choices: [present, absent]
+        default: present
   default_models:
     description: Default model by type (see the example). Types not named are left alone.
     type: dict
     default: {}
   provider:
-    description: The provider, as Dify names it.
+    description:
+      - The provider, as Dify names it. Any provider whose models are registered one by one works the same.
+      - Xinference's is called V(xinference) before Dify 1.0, which is looked after.
     type: str
     default: langgenius/xinference/xinference
   prune:
-    description: Whether models of this provider that carry O(credential_name) and are not listed any more are removed.
+    description:
+      - Whether models of this provider that carry O(credential_name) and are not listed any more are removed.
+      - Credentials have no names before Dify 1.8; there the models named in O(state_file) are ours.
     type: bool
     default: false
   credential_name:
@@ -75,7 +96,8 @@ options:
   state_file:
     description:
       - File on the host that runs the module, where fingerprints of the registered keys are kept, so that a key that
-        was replaced by a similar one is noticed. Without it keys are compared by the mask Dify shows.
+        was replaced by a similar one is noticed. Without it keys are compared by the mask Dify shows (before 1.0, and with
+        the plugin before 0.0.5, the address of the server too).
     type: path
   probe:
     description: Whether Xinference itself is asked before a model is registered.
@@ -102,6 +124,21 @@ EXAMPLES = r"""
     default_models:
       llm: chat
       text-embedding: embed
+
+- name: Register a model of another provider
+  llmops.dify_xinference.dify_models:
+    url: http://127.0.0.1
+    admin_key_file: /opt/dify/secrets.json
+    provider: langgenius/openai_api_compatible/openai_api_compatible
+    models:
+      - model: gateway-chat
+        model_type: llm
+        credentials:
+          endpoint_url: http://192.0.2.20:8000/v1
+          mode: chat
+          context_size: 32768
+        secret_credentials:
+          api_key: "{{ gateway_key }}"
 """
 
 RETURN = r"""
@@ -159,71 +196,37 @@ requests:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyError, DifyUsageError
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_args import client_of, connection_arguments, http_client
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_args import (
+    client_of,
+    connection_arguments,
+    http_client,
+    model_arguments,
+    wanted_defaults,
+    wanted_models,
+)
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_memory import FileMemory
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_models import Registrar
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import MODEL_TYPES, XINFERENCE_DEFAULTS, WantedModel
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_probe import probe
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import WantedModel
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_probe import Prober
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import XINFERENCE_PROVIDERS
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
-
-
-def wanted_models(params: dict) -> list:
-    wanted = []
-    for item in params["models"]:
-        credentials = {}
-        if item["server_url"] or item["model_uid"]:
-            credentials = dict(XINFERENCE_DEFAULTS)
-            # No trailing slash: some kinds store it without, and would differ for ever.
-            credentials["server_url"] = (item["server_url"] or "").rstrip("/")
-            credentials["model_uid"] = item["model_uid"] or item["model"] or ""
-            if item["api_key"]:
-                credentials["api_key"] = item["api_key"]
-        # Dify takes text only: a number is a 400, or a 500 on 1.16.
-        credentials.update({key: str(value) for key, value in item["credentials"].items()})
-        wanted.append(WantedModel(item["model"] or item["model_uid"] or "", item["model_type"], credentials))
-    return wanted
 
 
 def main() -> None:
     arguments = connection_arguments()
-    arguments.update(
-        {
-            "models": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "model": {"type": "str"},
-                    "model_type": {"type": "str", "choices": list(MODEL_TYPES), "required": True},
-                    "model_uid": {"type": "str"},
-                    "server_url": {"type": "str"},
-                    "api_key": {"type": "str", "no_log": True},
-                    "credentials": {"type": "dict", "default": {}, "no_log": False},
-                },
-                "required_one_of": [("model", "model_uid")],
-                "required_together": [("model_uid", "server_url")],
-            },
-            "default_models": {"type": "dict", "default": {}},
-            "provider": {"type": "str", "default": "langgenius/xinference/xinference"},
-            "prune": {"type": "bool", "default": False},
-            "credential_name": {"type": "str", "default": "ansible"},
-            "state_file": {"type": "path"},
-            "probe": {"type": "bool", "default": True},
-        }
-    )
+    arguments.update(model_arguments())
+    arguments["prune"] = {"type": "bool", "default": False}
+    arguments["probe"] = {"type": "bool", "default": True}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params = module.params
-    if not 1 <= len(params["credential_name"]) <= 30:
-        module.fail_json(msg=f"credential_name has {len(params['credential_name'])} characters; Dify takes 1 to 30.")
-    bad_types = sorted(set(params["default_models"]) - set(MODEL_TYPES))
-    if bad_types:
-        module.fail_json(msg=f"default_models: unknown type {', '.join(bad_types)}; known are {', '.join(MODEL_TYPES)}.")
+    wished = wanted_defaults(module)
+    prober = Prober(lambda server: http_client(module, server, 30.0))
 
     def ask(item: WantedModel) -> str | None:
         uid, server = item.credentials.get("model_uid"), item.credentials.get("server_url")
-        if not params["probe"] or not (uid and server):
+        if not (params["probe"] and uid and server and params["provider"] in XINFERENCE_PROVIDERS):
             return None
-        return probe(http_client(module, server, 30.0), uid, item.model_type, item.credentials.get("api_key"))
+        return prober(server, uid, item.model_type, item.credentials.get("api_key"))
 
     client = client_of(module)
     memory = FileMemory(params["state_file"])
@@ -235,9 +238,11 @@ def main() -> None:
         registrar.present(wanted)
         if params["prune"]:
             registrar.prune(wanted)
-        defaults = registrar.defaults({key: str(value) for key, value in params["default_models"].items() if value})
+        defaults = registrar.defaults(wished)
     except (DifyError, DifyUsageError, ServerUnreachable) as error:
         fatal = str(error)
+    for note in registrar.notes:
+        module.warn(note)
     if not module.check_mode:
         try:
             memory.save()

@@ -44,9 +44,11 @@ options:
     description: JSON file on the host that runs the module, with C(ADMIN_PASSWORD) and C(INIT_PASSWORD), so that they need not travel.
     type: path
   language:
-    description: Language of the administrator's console, for example V(en-US) or V(zh-Hans). Dify 1.9.2 and newer take it.
+    description: Language of the administrator's console, for example V(en-US) or V(zh-Hans). It is left alone when empty.
     type: str
-    default: en-US
+  workspace_name:
+    description: Name of the workspace. It is left alone when empty.
+    type: str
   expected_version:
     description: Version that must answer. Any by default.
     type: str
@@ -97,9 +99,16 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _secrets
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyError, DifyUsageError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_args import client_of, connection_arguments
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_setup import WaitTimeout, check_administrator, make_administrator, wait_until_ready
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_setup import (
+    WaitTimeout,
+    check_administrator,
+    make_administrator,
+    wait_until_ready,
+    wanted_settings,
+)
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
 
 
@@ -111,7 +120,8 @@ def main() -> None:
             "name": {"type": "str", "default": "Admin"},
             "init_password": {"type": "str", "no_log": True},
             "secrets_file": {"type": "path", "no_log": False},
-            "language": {"type": "str", "default": "en-US"},
+            "language": {"type": "str"},
+            "workspace_name": {"type": "str"},
             "expected_version": {"type": "str"},
             "wait_timeout": {"type": "int", "default": 600},
             "verify_login": {"type": "bool", "default": False},
@@ -142,25 +152,34 @@ def main() -> None:
             msg=f"Dify at {params['url']} was not ready within {params['wait_timeout']} s; last seen: {error.last[0]}. "
             "Look at: docker compose ps, and docker compose logs --tail 50 api nginx"
         )
+    difference = Difference()
     result = {"changed": False, "seconds": round(time.monotonic() - start, 2), "version": client.version, "step": state["step"]}
     try:
         if state["step"] != "finished":
             problems = check_administrator(params["email"], params["name"], password, init_password)
             if problems:
                 module.fail_json(msg="Dify's first administrator cannot be made: " + "; ".join(problems) + ".", version=client.version)
-            result["changed"] = True
-            result["diff"] = {"before": {"administrator": None}, "after": {"administrator": params["email"], "name": params["name"]}}
+            difference.add("administrator", params["email"], None)
+            difference.add("name", params["name"], None)
             if not module.check_mode:
                 make_administrator(client, params["email"], params["name"], password, params["language"], init_password)
                 result["step"] = client.setup_state().get("step")
         elif params["verify_login"]:
             client.login()
-        if client.admin_key and result["step"] == "finished" and client.capabilities.admin_key:
-            client.call("GET", "/workspaces")
-            result["workspace_id"] = client.workspace_id
+        if result["step"] == "finished":
+            for path, body in wanted_settings(client, params["workspace_name"], params["language"], difference):
+                if not module.check_mode:
+                    client.call("POST", path, json=body)
+            if client.admin_key and client.capabilities.admin_key:
+                client.call("GET", "/workspaces")
+                result["workspace_id"] = client.workspace_id
+        else:
+            # Nobody to ask yet; a fresh Dify has neither.
+            for name in ("workspace_name", "language"):
+                difference.add(name, params[name] or None, None)
     except (DifyError, DifyUsageError, ServerUnreachable) as error:
-        module.fail_json(msg=f"Dify's set-up failed: {error}", **{key: value for key, value in result.items() if key != "diff"})
-    module.exit_json(**result)
+        module.fail_json(msg=f"Dify's set-up failed: {error}", **{**result, "changed": difference.changed})
+    module.exit_json(**{**result, "changed": difference.changed, "diff": difference.diff()})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versi
         ("1.11.2", {"login_base64": True, "default_model_first_write_bug": True}),
         (
             "1.16.1",
-            {"login_tokens": "cookies", "login_base64": True, "auto_upgrade_by_category": True, "default_model_first_write_bug": False, "env_file": True},
+            {"login_tokens": "cookies", "login_base64": True, "auto_upgrade": "category", "default_model_first_write_bug": False, "env_file": True},
         ),
     ],
 )
