@@ -48,3 +48,9 @@ def test_a_uid_of_two_hosts_keeps_its_names_when_the_first_host_is_down():
 def test_speech_models_are_told_apart_by_what_they_can_do():
     derived = derive([source("g1", ("w", "audio", "ready", ["audio2text"]), ("v", "audio", "ready", ["text2audio"]))])
     assert [m["model_type"] for m in derived["models"]] == ["speech2text", "tts"]
+
+
+def test_abilities_travel_along_so_that_changed_ones_are_registered_anew():
+    derived = derive([source("g1", ("chat", "LLM", "ready", ["chat", "vision"]), ("emb", "embedding", "ready", []))])
+    assert derived["models"][0]["abilities"] == ["chat", "vision"]
+    assert "abilities" not in derived["models"][1]

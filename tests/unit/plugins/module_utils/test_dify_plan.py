@@ -8,10 +8,12 @@ import pytest
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import (
     HIDDEN_VALUE,
     FoundModel,
+    Known,
     WantedModel,
     check_wanted,
     fingerprint,
     mask,
+    masks,
     plan_defaults,
     plan_model,
     plan_prune,
@@ -68,9 +70,10 @@ def test_rotated_key_shows_in_its_mask():
 def test_rotated_key_with_the_same_mask_is_noticed_by_its_fingerprint():
     other = KEY[:6] + "XXXXXXXXXXX" + KEY[-2:]
     assert mask(other) == mask(KEY)
-    remembered = fingerprint("salt", "llm/chat", KEY)
-    assert plan_model(wanted(api_key=KEY), found(api_key=mask(KEY)), remembered, "salt").kind == "none"
-    action = plan_model(wanted(api_key=other), found(api_key=mask(KEY)), remembered, "salt")
+    known = Known("salt", {"api_key": fingerprint("salt", "llm/chat#api_key", KEY)})
+    unchanged = plan_model(wanted(api_key=KEY), found(api_key=mask(KEY)), known)
+    assert (unchanged.kind, unchanged.masked) == ("none", ("api_key",))
+    action = plan_model(wanted(api_key=other), found(api_key=mask(KEY)), known)
     assert action.kind == "update"
     assert action.credentials["api_key"] == other
     assert action.difference.changed
@@ -78,8 +81,23 @@ def test_rotated_key_with_the_same_mask_is_noticed_by_its_fingerprint():
 
 def test_short_key_that_nobody_remembers_is_written_once():
     assert plan_model(wanted(api_key="short"), found(api_key="*" * 20)).kind == "update"
-    remembered = fingerprint("s", "llm/chat", "short")
-    assert plan_model(wanted(api_key="short"), found(api_key="*" * 20), remembered, "s").kind == "none"
+    known = Known("s", {"api_key": fingerprint("s", "llm/chat#api_key", "short")})
+    assert plan_model(wanted(api_key="short"), found(api_key="*" * 20), known).kind == "none"
+
+
+@pytest.mark.parametrize("shown", ["http:/************97", "http:/**************97"])
+def test_an_address_is_a_secret_to_older_providers_and_compared_by_its_mask(shown):
+    """As recorded from Dify 0.15, and from 0.6, which writes a star for each hidden character."""
+    address = "http://127.0.0.1:29997"
+    assert shown in masks(address)
+    action = plan_model(wanted(server_url=address), found(server_url=shown))
+    assert (action.kind, action.masked) == ("none", ("server_url",))
+
+
+def test_an_address_changed_in_its_middle_is_noticed_by_its_fingerprint():
+    known = Known("s", {"server_url": fingerprint("s", "llm/chat#server_url", "http://192.0.2.99:9997")})
+    action = plan_model(wanted(), found(server_url=mask(URL)), known)
+    assert (action.kind, action.reasons) == ("update", ["server_url differs"])
 
 
 def test_key_that_is_no_longer_wanted_is_removed():
@@ -100,7 +118,9 @@ def test_credential_of_someone_else_is_not_attached():
 
 
 def test_ciphertext_url_after_an_upgrade_is_a_difference():
-    assert plan_model(wanted(), found(server_url="SFlCUklEOrXTOAW3hN199")).reasons == ["server_url differs"]
+    action = plan_model(wanted(), found(server_url="SFlCUklEOrXTOAW3hN199"))
+    assert action.reasons == ["server_url is ciphertext, which an upgrade left (Dify 0.15, or plugin 0.0.4)"]
+    assert action.difference.diff()["before"] == {"server_url": "(ciphertext)"}
 
 
 def test_disabled_model_is_enabled_without_touching_its_credential():
@@ -108,9 +128,42 @@ def test_disabled_model_is_enabled_without_touching_its_credential():
     assert (action.kind, action.enable, action.reasons) == ("enable", True, ["it is disabled"])
 
 
-def test_prune_takes_only_what_carries_our_name():
-    ours, theirs = found(), found(name="API KEY 1")
-    actions = plan_prune([(("chat", "llm"), ours), (("old", "llm"), ours), (("other", "llm"), theirs)], [wanted()])
+def test_before_1_8_a_model_is_there_when_it_has_credentials():
+    old = FoundModel(dict(BASE), None, None, [], True, False, records=False)
+    assert plan_model(wanted(), old).kind == "none"
+    assert plan_model(wanted(), old._replace(credentials={})).kind == "create"
+
+
+def test_two_credentials_of_our_name_become_one_the_attached():
+    two = [{"credential_id": name, "credential_name": "ansible"} for name in ("a", "b")]
+    action = plan_model(wanted(), found()._replace(credential_id="b", available=two))
+    assert (action.kind, action.remove) == ("update", ("a",))
+    detached = plan_model(wanted(), FoundModel({}, None, None, two[::-1], False, False))
+    assert (detached.kind, detached.credential_id, detached.remove) == ("attach", "a", ("b",))
+
+
+def test_absent_model_is_deleted_with_what_is_left_of_it():
+    gone = wanted()._replace(absent=True)
+    assert plan_model(gone, found()).kind == "delete"
+    assert plan_model(gone, FoundModel({}, None, None, [{"credential_id": "c", "credential_name": "x"}], False, False)).kind == "delete"
+    assert plan_model(gone, FoundModel({}, None, None, [], False, False)).kind == "none"
+
+
+def test_changed_abilities_are_registered_anew():
+    seeing = wanted()._replace(abilities=("vision", "chat"))
+    assert plan_model(seeing, found()).kind == "none"  # nothing remembered yet
+    assert plan_model(seeing, found(), Known(abilities="chat,vision")).kind == "none"
+    assert plan_model(seeing, found(), Known(abilities="chat")).reasons == ["the model's abilities changed since it was registered"]
+
+
+def test_fields_dify_computed_are_told_by_the_form():
+    extra = found(weight="7")
+    assert plan_model(wanted(), extra).reasons == ["weight differs"]
+    assert plan_model(wanted(), extra, Known(form=frozenset(BASE))).kind == "none"
+
+
+def test_prune_leaves_what_is_wanted():
+    actions = plan_prune([("chat", "llm"), ("old", "llm")], [wanted()])
     assert [(action.kind, action.model) for action in actions] == [("delete", "old")]
 
 
