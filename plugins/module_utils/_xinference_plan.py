@@ -130,6 +130,8 @@ def problem_with(model: dict[str, t.Any]) -> str:
     problem = problem_with_uid(model.get("uid"))
     if problem or model.get("state") == "absent":
         return problem
+    if model.get("refused"):
+        return str(model["refused"])
     model_type = type_of(model.get("type") or "LLM")
     if model_type is None:
         return f"type {model['type']!r} is unknown: one of {', '.join(MODEL_TYPES)}"

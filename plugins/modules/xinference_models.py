@@ -106,6 +106,11 @@ options:
         description: Further arguments for the engine, as C(max_model_len). They are passed on as they are.
         type: dict
         default: {}
+      refused:
+        description:
+          - Why this model must not be launched, as the filter P(llmops.dify_xinference.place_models#filter) says it. It becomes the
+            model's verdict, and nothing is sent to the server for it.
+        type: str
       register:
         description:
           - Specification of a custom model, as the server's C(/v1/model_registrations) takes it. It is registered before the
@@ -242,6 +247,7 @@ MODEL = {
     "virtual_env_packages": {"type": "list", "elements": "str"},
     "envs": {"type": "dict"},
     "options": {"type": "dict", "default": {}},
+    "refused": {"type": "str"},
     "register": {"type": "dict"},
 }
 

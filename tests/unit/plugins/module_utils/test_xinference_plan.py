@@ -238,3 +238,10 @@ def test_queued_for_autostart() -> None:
     assert not planning.is_queued("b", entries(a="launching", b="error"))
     assert not planning.is_queued("b", entries(a="launching", b="active"))  # it was ended since
     assert not planning.is_queued("b", entries(a="launching"))
+
+
+def test_what_placement_refused_gets_its_words_and_nothing_else() -> None:
+    found = planning.Found({}, {}, {}, {}, {}, True)
+    (refused, other) = planning.plan([dict(CHAT, refused="it fits on no GPU"), EMBED], found, {}, "when_changed", "none", True)
+    assert (refused.action, refused.reason, refused.changed) == (planning.REFUSE, "it fits on no GPU", False)
+    assert other.action == planning.LAUNCH
