@@ -14,11 +14,15 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.fleet.standins.dify import build
+from tests.fleet.standins.dify.dify_standin.config import Settings
+from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS, generation
 from tests.fleet.standins.dify.lab import Lab
 
 W = "/console/api/workspaces/current"
-MODELS = f"{W}/model-providers/{Lab.provider}/models"
+MODELS = f"{W}/model-providers/langgenius/xinference/xinference/models"
 CHAT = {"model": "qwen3-chat", "model_type": "llm"}
 Make = Callable[..., Lab]
 
@@ -94,7 +98,7 @@ def test_daemon_comes_back(dify_lab: Make) -> None:
 
 def test_faults_of_marketplace_and_xinference(dify_lab: Make) -> None:
     lab = dify_lab(marketplace_timeout=0.2)
-    lab.daemon.plugin.timeout = 0.1
+    lab.wait_for_xinference(0.1)
     body = {"plugin_unique_identifiers": [lab.marketplace.identifier]}
     texts = {}
     for fault in (403, "hung", ""):
@@ -138,3 +142,48 @@ def test_accounts_sessions_and_lockout(dify_lab: Make) -> None:
     assert sign_in(lab, lab.email, lab.password)[0] == 429
     lab.unlock()
     assert sign_in(lab, lab.email, lab.password)[0] == 200
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_every_version_has_its_console(dify_lab: Make, version: str) -> None:
+    lab = dify_lab(version)
+    console = lab.console
+    console.add_model(**CHAT)
+    console.add_model("bge-m3", "text-embedding")
+    assert console.default("llm") == "qwen3-chat"
+    console.change_model(**CHAT, invoke_timeout="30")
+    console.disable_model(**CHAT)
+    assert console.models() == {("qwen3-chat", "llm"): "disabled", ("bge-m3", "text-embedding"): "active"}
+    console.delete_model(**CHAT)
+    assert console.models() == {("bge-m3", "text-embedding"): "active"}
+    assert send(lab, "GET", "/console/api/setup")[0] == 200
+    assert lab.requests == ["GET /console/api/setup"]
+
+
+def test_an_old_instance_is_upgraded(dify_lab: Make) -> None:
+    lab = dify_lab("0.15.8")
+    lab.console.add_model(**CHAT)
+    lab.become("1.16.1")
+    lab.console.install_plugin(build.plugin_package())
+    assert lab.console.models() == {("qwen3-chat", "llm"): "active"}
+    found = lab.console.credentials(**CHAT)
+    assert found["credentials"]["server_url"].startswith("SFlCUklEO")
+    lab.console.delete_model(**CHAT)
+    lab.console.add_model(**CHAT, name="ansible")
+    assert lab.console.credentials(**CHAT)["credentials"]["server_url"] == lab.xinference_url
+    lab.console.delete_model(**CHAT)
+    assert lab.console.models() == {}
+
+
+def test_a_younger_instance_keeps_its_models(dify_lab: Make) -> None:
+    lab = dify_lab("1.7.2")
+    lab.console.add_model(**CHAT)
+    lab.become("1.16.1")
+    lab.console.change_model(**CHAT, invoke_timeout="30")
+    assert lab.console.credentials(**CHAT)["credentials"]["invoke_timeout"] == "30"
+
+
+def test_the_image_says_which_version_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.from_environment({"STANDIN_DIFY_VERSION": "1.9.2"}).version == "1.9.2"
+    with pytest.raises(ValueError, match=r"no Dify 1\.8\.0: it can be 0\.6\.13,"):
+        generation("1.8.0")

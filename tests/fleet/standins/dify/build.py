@@ -95,7 +95,7 @@ def plugin_package(version: str = PLUGIN_VERSION, secret_url: bool = False, sign
     :param signed: with the mark that the daemon's stand-in takes for the marketplace's signature.
     """
     manifest: dict[str, Any] = json.loads((HERE / "plugin" / "manifest.json").read_text(encoding="utf-8"))
-    provider: dict[str, Any] = json.loads((HERE / "plugin" / "provider.json").read_text(encoding="utf-8"))
+    provider: dict[str, Any] = json.loads((HERE / "dify_standin" / "xinference_provider.json").read_text(encoding="utf-8"))
     manifest["version"] = version
     if secret_url:
         for form in provider["model_credential_schema"]["credential_form_schemas"]:

@@ -4,12 +4,13 @@
 
 """A Dify of one version for tests of what talks to Dify: set up, with the plugin, counting requests, failing on demand.
 
-    lab = Lab(tmp_path)                         # a new instance with an owner and the Xinference plugin
+    lab = Lab(tmp_path, "1.9.2")                # a new instance with an owner and (from 1.0 on) the Xinference plugin
     lab.url, lab.admin_key, lab.email, lab.password
     with lab.counted() as requests: ...         # what clients sent meanwhile, "GET /console/api/..."
     lab.console.delete_model("qwen3-chat", "llm")   # what a person does in the web console; never counted
-    lab.daemon_down(seconds=2); lab.xinference.fault = "hung"; lab.marketplace.fault = 403
+    lab.daemon_down(seconds=2); lab.xinference.fault = "hung"; lab.wait_for_xinference(0.1); lab.marketplace.fault = 403
     lab.expire_sessions(); lab.lock_out(); lab.member("normal")
+    lab.become("1.16.1")                        # upgraded, with what 0.15 -> 1.x leaves behind
     lab.close()
 
 Every instance has a database of its own, in memory: a new one costs milliseconds.
@@ -61,6 +62,10 @@ class Console:
     def _model(self, method: str, rest: str, model: str, model_type: str, **more: Any) -> Any:
         return self.call(method, f"model-providers/{self._lab.provider}/models{rest}", {"model": model, "model_type": model_type, **more})
 
+    @property
+    def _upserts(self) -> bool:
+        return self._lab.api.generation.registration == "upsert"
+
     def models(self) -> dict[tuple[str, str], str]:
         """(name, type) -> status of every listed model."""
         found = self.call("GET", f"model-providers/{self._lab.provider}/models")["data"]
@@ -71,8 +76,11 @@ class Console:
         return self.call("GET", f"model-providers/{self._lab.provider}/models/credentials?model={model}&model_type={model_type}")
 
     def add_model(self, model: str, model_type: str, name: str | None = None, **credentials: Any) -> None:
-        """Registers a model; unset fields get what a person would leave there."""
+        """Registers a model; unset fields get what a person would leave there. ``name``: of the credential, from 1.8 on."""
         sent = {"server_url": self._lab.xinference_url, "model_uid": model, "invoke_timeout": "60", "max_retries": "3", **credentials}
+        if self._upserts:
+            self._model("POST", "", model, model_type, credentials=sent)
+            return
         more = {"name": name} if name else {}
         self._model("POST", "/credentials", model, model_type, credentials=sent, **more)
 
@@ -91,6 +99,9 @@ class Console:
         found = self.credentials(model, model_type)
         hidden = {name: "[__HIDDEN__]" for name, value in found["credentials"].items() if isinstance(value, str) and "*****" in value}
         sent = {**found["credentials"], **hidden, **credentials}
+        if self._upserts:
+            self._model("POST", "", model, model_type, credentials=sent)
+            return
         self._model("PUT", "/credentials", model, model_type, credential_id=found["current_credential_id"], credentials=sent)
 
     def detach_credential(self, model: str, model_type: str) -> str:
@@ -149,13 +160,10 @@ class Lab(World):
     email = "admin@example.com"
     password = "Passw0rdOfThisTest"
     admin_key = ADMIN_KEY
-    provider = "langgenius/xinference/xinference"
-
     def __init__(
         self, folder: pathlib.Path, version: str = VERSION, *, setup: bool = True, plugin: str | None = build.PLUGIN_VERSION, **settings: Any
     ) -> None:
-        super().__init__(folder, build.plugin_package("0.0.16"), **settings)
-        self.version = version
+        super().__init__(folder, build.plugin_package("0.0.16"), version=version, **settings)
         self.console = Console(self)
         self.daemon.gate.set()  # installations end by themselves
         self._timers: list[threading.Timer] = []
@@ -163,8 +171,17 @@ class Lab(World):
         threading.Thread(target=self._work, daemon=True).start()
         if setup:
             self.api.accounts.set_up(self.email, "Admin", self.password, None, "127.0.0.1")
-            if plugin:
+            if plugin and self.api.generation.plugins:
                 self.console.install_plugin(build.plugin_package(plugin))
+
+    @property
+    def version(self) -> str:
+        return self.api.generation.version
+
+    @property
+    def provider(self) -> str:
+        """``xinference`` before 1.0, then the long name."""
+        return self.api.providers.name("xinference")
 
     @property
     def url(self) -> str:
@@ -209,7 +226,7 @@ class Lab(World):
 
     def daemon_up(self) -> None:
         """A started daemon remembers no uid."""
-        self.daemon.plugin.forget()
+        self.forget_uids()
         self.open("daemon", self.daemon, self.daemon_port)
 
     def marketplace_down(self) -> None:
@@ -219,14 +236,15 @@ class Lab(World):
     def xinference_down(self) -> None:
         """Nothing listens there any more; for other faults set ``xinference.fault``."""
         self.shut("xinference")
-        self.daemon.plugin.forget()
+        self.forget_uids()
 
     def xinference_up(self) -> None:
         self.open("xinference", self.xinference, self.xinference_port)
 
     def forget_uids(self) -> None:
         """Drops the plugin's memory of uids (five minutes), so that a changed Xinference is noticed at once."""
-        self.daemon.plugin.forget()
+        for code in self.codes:
+            code.forget()
 
     def expire_sessions(self, refresh_too: bool = True) -> None:
         """As if an hour had passed: every access token handed out is expired, and the refresh tokens are gone."""

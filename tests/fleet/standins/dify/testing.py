@@ -9,6 +9,7 @@ For contract tests: no container, no PostgreSQL, no Redis (sqlite3 in memory and
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import threading
 import time
@@ -19,7 +20,10 @@ from tests.fleet.standins.dify.dify_standin.api import Api
 from tests.fleet.standins.dify.dify_standin.config import Settings
 from tests.fleet.standins.dify.dify_standin.daemon import Daemon
 from tests.fleet.standins.dify.dify_standin.http import Application, Request, Response, Server, make_server, reply, start
+from tests.fleet.standins.dify.dify_standin.sources import BuiltInSource
 from tests.fleet.standins.dify.dify_standin.storage import MemoryCache, SqliteDatabase, migrate
+from tests.fleet.standins.dify.dify_standin.upgrade import migrate_data_for_plugin
+from tests.fleet.standins.dify.dify_standin.xinference import Plugin
 
 ADMIN_KEY = "standin-admin-api-key"
 DAEMON_KEY = "standin-daemon-key"
@@ -150,11 +154,11 @@ class Front(Application):
 class World:
     """Everything running; ``close`` ends it. Addresses: ``api_url``, ``xinference_url``."""
 
-    def __init__(self, storage: pathlib.Path, marketplace_package: bytes, **settings: Any) -> None:
+    def __init__(self, storage: pathlib.Path, marketplace_package: bytes, xinference_port: int = 0, **settings: Any) -> None:
         self.xinference = FakeXinference()
         self.marketplace = FakeMarketplace(marketplace_package)
         self._servers: dict[str, Server] = {}
-        self.xinference_port = self.open("xinference", self.xinference)
+        self.xinference_port = self.open("xinference", self.xinference, xinference_port)
         self.marketplace_port = self.open("marketplace", self.marketplace)
         self.daemon_settings = Settings(
             server_key=DAEMON_KEY, plugin_storage=str(storage / "plugin_daemon"), xinference_retry_pause=0.0, plugin_install_seconds=0.0
@@ -171,6 +175,7 @@ class World:
             admin_api_key_enable=True,
             marketplace_api_url=f"http://127.0.0.1:{self.marketplace_port}",
             marketplace_retry_pause=0.0,
+            xinference_retry_pause=0.0,
             **settings,
         )
         self.database, self.cache = SqliteDatabase(), MemoryCache()
@@ -178,6 +183,26 @@ class World:
         self.api = Api(self.settings, self.database, self.cache)
         self.front = Front(self.api)
         self.api_port = self.open("api", self.front)
+
+    def become(self, version: str) -> None:
+        """The same instance (database, storage, address) as another version of Dify: what an upgrade with its migrations leaves."""
+        upgrade = not self.api.generation.plugins
+        self.settings = dataclasses.replace(self.settings, version=version)
+        self.api = Api(self.settings, self.database, self.cache)
+        self.front.inner = self.api
+        if upgrade and self.api.generation.plugins:
+            migrate_data_for_plugin(self.database)
+
+    @property
+    def codes(self) -> list[Plugin]:
+        """The code that calls Xinference to validate credentials: the daemon's, and before 1.0 the API's own."""
+        source = self.api.providers.source
+        return [self.daemon.plugin, source.code] if isinstance(source, BuiltInSource) else [self.daemon.plugin]
+
+    def wait_for_xinference(self, seconds: float) -> None:
+        """How long one of the four tries takes when Xinference hangs (10 s)."""
+        for code in self.codes:
+            code.timeout = seconds
 
     @property
     def api_url(self) -> str:

@@ -11,15 +11,32 @@ import email.utils
 import json
 import time
 import uuid
+from collections.abc import Callable
 
-from . import VERSION, security
+from . import security
 from .config import Settings
 from .errors import failure
-from .http import Response
+from .generations import generation
+from .http import HttpError, Response, reply
 from .security import hash_password, jwt_encode, make_tenant_key, new_id
 from .storage import Cache, Database, Row
 
 LOGIN_TRIES = 5
+
+
+def _refused_by_cause(cause: str) -> HttpError:
+    if cause == "unknown":
+        return failure(400, "account_not_found", "Account not found.")
+    return failure(400, "email_or_password_mismatch", "The email or password is mismatched.")
+
+
+# What a refused sign-in gets, by ``Generation.refusal``; and the causes that bring the lockout nearer.
+REFUSALS: dict[str, Callable[[str], HttpError]] = {
+    "unauthorized": lambda _cause: HttpError(reply({"code": "unauthorized", "message": "Invalid email or password."}, 401)),
+    "by cause": _refused_by_cause,
+    "authentication_failed": lambda _cause: failure(401, "authentication_failed", "Invalid email or password."),
+}
+COUNTED = {"unauthorized": (), "by cause": ("wrong",), "authentication_failed": ("unknown", "wrong")}
 TIMEZONES = {
     "en-US": "America/New_York",
     "zh-Hans": "Asia/Shanghai",
@@ -67,7 +84,7 @@ class Accounts:
             "tenants", id=tenant, name=f"{name}'s Workspace", encrypt_public_key=public, plan="basic", status="normal", created_at=time.time()
         )
         self.add(tenant, account, "owner")
-        self.db.insert("dify_setups", version=VERSION, setup_at=time.time())
+        self.db.insert("dify_setups", version=self.settings.version, setup_at=time.time())
 
     def create(self, mail: str, name: str, password: str | None, language: str, address: str = "", status: str = "active") -> str:
         account, salt = str(uuid.uuid4()), uuid.uuid4().bytes
@@ -137,21 +154,28 @@ class Accounts:
     # -- sign-in ------------------------------------------------------------------------------------------------
 
     def sign_in(self, mail: str, encoded: str, address: str) -> Row:
-        """The account; raises the recorded errors. Each wrong password counts, and more than five lock the e-mail address."""
-        try:
-            password = base64.b64decode(encoded).decode("utf-8")
-        except ValueError:
-            raise failure(401, "authentication_failed", "Invalid encrypted data") from None
+        """The account; raises the recorded errors. Wrong passwords count, and more than five lock the e-mail address."""
+        kind = generation(self.settings.version)
+        password = self._password(encoded) if kind.base64_password else encoded
         key = f"login_error_rate_limit:{mail}"
-        if int(self.cache.get(key) or 0) > LOGIN_TRIES:
+        if kind.lockout and int(self.cache.get(key) or 0) > LOGIN_TRIES:
             raise failure(429, "email_code_login_limit", "Too many incorrect password attempts. Please try again later.")
         account = self.by_email(mail)
+        cause = "unknown" if account is None else "wrong"
         if account is None or not account["password"] or not self._matches(account, password):
-            self.cache.increment(key, self.settings.login_lockout_duration)
-            raise failure(401, "authentication_failed", "Invalid email or password.")
+            if cause in COUNTED[kind.refusal]:
+                self.cache.increment(key, self.settings.login_lockout_duration)
+            raise REFUSALS[kind.refusal](cause)
         self.cache.delete(key)
         self.db.execute("UPDATE accounts SET last_login_at = ?, last_login_ip = ? WHERE id = ?", time.time(), address, account["id"])
         return account
+
+    @staticmethod
+    def _password(encoded: str) -> str:
+        try:
+            return base64.b64decode(encoded).decode("utf-8")
+        except ValueError:
+            raise failure(401, "authentication_failed", "Invalid encrypted data") from None
 
     @staticmethod
     def _matches(account: Row, password: str) -> bool:

@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
-import hmac
+import fnmatch
 import os
 from collections.abc import Callable
 from typing import Any
 
-from . import VERSION, accounts, routes_apps, routes_auth, routes_datasets, routes_models, routes_plugins, routes_service, routes_setup
+from . import accounts, routes_apps, routes_auth, routes_datasets, routes_models, routes_plugins, routes_service, routes_setup
+from .checks import CHECKS, Checks
 from .config import Settings
 from .daemon_client import DaemonClient, Marketplace
-from .errors import FORBIDDEN, NOT_INIT, NOT_SETUP, failure, missing_page, not_implemented, unauthorized
+from .errors import FORBIDDEN, NOT_INIT, NOT_SETUP, Internal, failure, missing_page, not_implemented, unauthorized
+from .generations import generation
 from .http import Application, HttpError, Request, Response, Router, reply
 from .providers import Providers
 from .rag import Knowledge
-from .security import Expired, jwt_decode, jwt_read
+from .sessions import SESSIONS, is_admin_key
+from .sources import make_source
 from .storage import Cache, Database
 
 
@@ -27,12 +30,14 @@ class Api(Application):
 
     def __init__(self, settings: Settings, database: Database, cache: Cache) -> None:
         self.settings = settings
+        self.generation = generation(settings.version)
         self.db = database
         self.cache = cache
-        self.daemon = DaemonClient(settings)
+        self.daemon = DaemonClient(settings, self.generation)
         self.marketplace = Marketplace(settings)
         self.accounts = accounts.Accounts(settings, database, cache)
-        self.providers = Providers(settings, database, cache, self.daemon)
+        self.session = SESSIONS[self.generation.session]
+        self.providers = Providers(settings, database, cache, make_source(settings, self.generation, cache, self.daemon))
         self.knowledge = Knowledge(settings, database, self.providers)
         self.router = Router()
         for module in (routes_setup, routes_auth, routes_plugins, routes_models, routes_apps, routes_datasets, routes_service):
@@ -55,13 +60,25 @@ class Api(Application):
             response = error.response
         except Exception as error:  # one request must not end the server
             response = self.failed(request, error)
-        response.headers += [("X-Version", VERSION), ("X-Env", self.settings.deploy_env)]
+        if self.generation.remember_cookie:
+            response.headers.append(("Set-Cookie", "remember_token=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"))
+        response.headers += [("X-Version", self.generation.version), ("X-Env", self.settings.deploy_env)]
         return response
+
+    def checks(self, model: str, body: dict[str, Any]) -> Checks:
+        """Checks of a body that fail as this version does."""
+        return CHECKS[self.generation.checks](model, body)
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, Internal):
+            super().failed(request, error)
+        status = {"status": 500} if self.generation.status_in_500 else {}
+        return reply({"message": "Internal Server Error", "code": "unknown", **status}, 500)
 
     def _answer(self, request: Request) -> Response:
         found = self.router.find(request.method, request.path)
         if found is None:
-            if request.path in routes_plugins.GONE:
+            if any(fnmatch.fnmatchcase(request.path, path) for path in self.generation.gone):
                 return missing_page()
             if self.router.refuses(request.path):
                 raise failure(405, "method_not_allowed", "The method is not allowed for the requested URL.")
@@ -84,7 +101,7 @@ class Api(Application):
             return
         self.require_setup()
         if auth == "console":
-            self._console(request)
+            self.session.enter(self, request)
 
     def require_setup(self) -> None:
         if not self.accounts.setup_at():
@@ -92,43 +109,7 @@ class Api(Application):
                 raise failure(401, "not_init_validated", NOT_INIT)
             raise failure(401, "not_setup", NOT_SETUP)
 
-    def _console(self, request: Request) -> None:
-        bearer = request.headers.get("authorization", "")
-        bearer = bearer[7:] if bearer.lower().startswith("bearer ") else ""
-        names = accounts.cookie_names(self.settings)
-        cookies = request.cookies
-        # A cookie goes before the header: a stray one shadows the admin key (recorded, fixed after 1.16.1).
-        token = cookies.get(names["access_token"]) or bearer
-        if not token:
-            raise unauthorized("Invalid Authorization token.")
-        if self._is_admin_key(token) and self.settings.admin_api_key_enable:
-            workspace = request.headers.get("x-workspace-id", "")
-            if workspace:
-                self._enter(request, self.accounts.owner(workspace), workspace)
-                return
-        payload = self._passport(token)
-        sent, kept = request.headers.get("x-csrf-token", ""), cookies.get(names["csrf_token"], "")
-        csrf = jwt_decode(sent, self.settings.secret_key, self.accounts.skew) if sent and sent == kept else None
-        if csrf is None or csrf.get("sub") != payload["user_id"]:
-            raise unauthorized("CSRF token is missing or invalid.")
-        self._enter(request, self.accounts.get(payload["user_id"]), None)
-
-    def _passport(self, token: str) -> dict[str, Any]:
-        try:
-            payload = jwt_read(token, self.settings.secret_key, self.accounts.skew)
-        except Expired:
-            raise unauthorized("Token has expired.") from None
-        except ValueError:
-            raise unauthorized("Invalid token.") from None
-        if "user_id" not in payload:
-            raise unauthorized("Invalid token.")
-        return payload
-
-    def _is_admin_key(self, token: str) -> bool:
-        key = self.settings.admin_api_key
-        return bool(key) and hmac.compare_digest(token.encode(), key.encode())
-
-    def _enter(self, request: Request, account: dict[str, Any] | None, workspace: str | None) -> None:
+    def enter(self, request: Request, account: dict[str, Any] | None, workspace: str | None) -> None:
         join = self.accounts.join(account["id"], workspace) if account else None
         if account is None or join is None:
             raise unauthorized("Invalid token.")
@@ -139,7 +120,7 @@ class Api(Application):
         bearer = request.headers.get("authorization", "")
         if not bearer.startswith("Bearer "):
             raise unauthorized("Authorization header is missing.")
-        if not self._is_admin_key(bearer[7:]):
+        if not is_admin_key(self, bearer[7:]):
             raise unauthorized("API key is invalid.")
 
     def _service_key(self, request: Request, kind: str) -> None:
@@ -153,4 +134,4 @@ class Api(Application):
         request.values.update(tenant=row["tenant_id"], account=self.accounts.owner(row["tenant_id"]), role="owner", app_id=row["app_id"])
 
     def health(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "status": "ok", "version": VERSION}
+        return self.generation.trim("health", {"pid": os.getpid(), "status": "ok", "version": self.generation.version})

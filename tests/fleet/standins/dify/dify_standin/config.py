@@ -12,6 +12,8 @@ import pathlib
 import secrets
 from collections.abc import Mapping
 
+from . import VERSION
+
 
 def flag(value: str) -> bool:
     """True for the spellings that Dify's settings take as true."""
@@ -22,6 +24,8 @@ def flag(value: str) -> bool:
 class Settings:
     """What one process of the stack needs; names follow the variables, see ``from_environment``."""
 
+    # Which Dify to be (generations.py); the images carry it as STANDIN_DIFY_VERSION.
+    version: str = VERSION
     db_host: str = ""
     db_port: int = 5432
     db_username: str = "postgres"
@@ -77,6 +81,7 @@ class Settings:
         get = env.get
         storage = get("OPENDAL_FS_ROOT", "storage")
         return cls(
+            version=get("STANDIN_DIFY_VERSION", VERSION),
             db_host=get("DB_HOST", ""),
             db_port=int(get("DB_PORT", "5432")),
             db_username=get("DB_USERNAME", "postgres"),

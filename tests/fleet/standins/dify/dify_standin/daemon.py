@@ -246,7 +246,7 @@ class Daemon(Application):
         try:
             if not message:
                 for identifier, meta in todo:
-                    self._put(tenant, identifier, source, meta or {"plugin_unique_identifier": identifier}, replaced)
+                    self._put(tenant, identifier, source, meta, replaced)
         except Exception as error:  # the task must end
             message = f"failed to install: {error}"
         try:

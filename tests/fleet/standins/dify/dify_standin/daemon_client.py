@@ -16,15 +16,17 @@ import urllib.request
 from typing import Any
 
 from .config import Settings
-from .errors import internal, invalid, plugin_error
+from .errors import Internal, invalid, plugin_error
+from .generations import Generation
 from .http import HttpError
 
 
 class DaemonClient:
     """Calls the daemon; every failure comes out as the answer that the API gives for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, generation: Generation) -> None:
         self.settings = settings
+        self.generation = generation
 
     def _request(self, method: str, path: str, query: dict[str, str] | None, body: bytes | None, kind: str) -> dict[str, Any]:
         parts = urllib.parse.urlsplit(self.settings.plugin_daemon_url)
@@ -45,17 +47,20 @@ class DaemonClient:
         content = None if body is None else json.dumps(body).encode()
         return self._data(self._request(method, path, query, content, "application/json"))
 
-    def _data(self, answer: dict[str, Any]) -> Any:
+    def _data(self, answer: dict[str, Any], upload: bool = False) -> Any:
         if answer.get("code") == 0:
             return answer["data"]
-        kind, message = answer.get("error_type", ""), answer.get("message", "")
+        kind, message, number = answer.get("error_type", ""), answer.get("message", ""), secrets.token_hex(5)
         if kind == "PluginError":
-            raise plugin_error(message)
+            # Up to 1.9 only a refused upload has the code of its own (seen on 1.9.2 and 1.7.2, not recorded).
+            if upload or self.generation.checks == "pydantic":
+                raise plugin_error(message)
+            raise invalid(f"req_id: {number} PluginDaemonBadRequestError: {message}")
         if kind == "CredentialsValidateFailedError":
             raise invalid(message)
-        if kind == "PluginInvokeError":
-            raise invalid(f"req_id: {secrets.token_hex(5)} PluginInvokeError: {message}")
-        raise internal()
+        if kind == "PluginInvokeError" and not self.generation.invoke_error_is_500:
+            raise invalid(f"req_id: {number} PluginInvokeError: {message}")
+        raise Internal(f"{kind}: {message}")
 
     def management(self, method: str, tenant: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
         return self.call(method, f"plugin/{tenant}/management/{path}", body, query)
@@ -65,7 +70,7 @@ class DaemonClient:
         head = f'--{mark}\r\nContent-Disposition: form-data; name="dify_pkg"; filename="dify_pkg"\r\nContent-Type: application/octet-stream\r\n\r\n'
         body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
         path = f"plugin/{tenant}/management/install/upload/package"
-        return self._data(self._request("POST", path, None, body, f"multipart/form-data; boundary={mark}"))
+        return self._data(self._request("POST", path, None, body, f"multipart/form-data; boundary={mark}"), upload=True)
 
     def dispatch(self, tenant: str, path: str, body: dict[str, Any]) -> Any:
         return self.call("POST", f"plugin/{tenant}/dispatch/{path}", body)

@@ -123,7 +123,7 @@ def _declaration(manifest: dict[str, Any], provider: dict[str, Any] | None) -> d
         "repo": manifest.get("repo"),
         "verified": False,
         "tool": None,
-        "model": _provider(provider) if provider else None,
+        "model": provider_declaration(provider) if provider else None,
         "endpoint": None,
         "agent_strategy": None,
         "datasource": None,
@@ -135,7 +135,8 @@ def _declaration(manifest: dict[str, Any], provider: dict[str, Any] | None) -> d
     }
 
 
-def _provider(provider: dict[str, Any]) -> dict[str, Any]:
+def provider_declaration(provider: dict[str, Any]) -> dict[str, Any]:
+    """What the API makes of a provider's YAML file."""
     schema = provider.get("model_credential_schema") or {}
     forms = [
         {
@@ -157,7 +158,9 @@ def _provider(provider: dict[str, Any]) -> dict[str, Any]:
         "label": provider.get("label", {}),
         "description": provider.get("description"),
         "icon_small": provider.get("icon_small"),
+        "icon_large": provider.get("icon_large"),
         "icon_small_dark": provider.get("icon_small_dark"),
+        "icon_large_dark": provider.get("icon_large_dark"),
         "background": provider.get("background"),
         "help": provider.get("help"),
         "supported_model_types": provider.get("supported_model_types", []),

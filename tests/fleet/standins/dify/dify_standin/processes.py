@@ -16,16 +16,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import DAEMON_VERSION, VERSION
 from .config import Settings
+from .generations import generation
 from .http import Application, Request, Response, html, make_server, reply
 from .storage import Cache, Database, migrate, open_cache, open_database, schema_ready
 
 INDEX_EVERY = 1.0
 
 
+def version() -> str:
+    return Settings.from_environment().version
+
+
 def say(role: str, text: str) -> None:
-    print(f"dify stand-in {VERSION} {role}: {text}", flush=True)
+    print(f"dify stand-in {version()} {role}: {text}", flush=True)
 
 
 def _stop(_number: int, _frame: Any) -> None:
@@ -124,7 +128,7 @@ class Health(Application):
 
 def websocket(settings: Settings) -> None:
     _stores("websocket", settings)
-    health = Health("websocket", {"/health": {"status": "ok", "version": VERSION, "stand_in": True}})
+    health = Health("websocket", {"/health": {"status": "ok", "version": settings.version, "stand_in": True}})
     _serve("websocket", health, settings.bind_address, settings.port or 5001)
 
 
@@ -158,12 +162,12 @@ class WebConsole(Application):
             "<!doctype html><html lang=en><meta charset=utf-8><title>Stand-in for Dify's web console</title>"
             "<style>body{font-family:sans-serif;max-width:42rem;margin:3rem auto;line-height:1.5}</style>"
             "<h1>Stand-in for Dify's web console</h1>"
-            f"<p>This is not Dify. The test fleet of llmops.dify_xinference runs a stand-in of Dify {VERSION} here; "
+            f"<p>This is not Dify. The test fleet of llmops.dify_xinference runs a stand-in of Dify {self.settings.version} here; "
             f"the real stack shows its console at this address (asked for: <code>{where}</code>).</p>"
             "<p>What answers behind it:</p><ul>"
             "<li><a href='/console/api/setup'>/console/api/setup</a>: whether the first administrator exists</li>"
             "<li><a href='/console/api/system-features'>/console/api/system-features</a></li>"
-            "<li><a href='/console/api/version?current_version=1.16.1'>/console/api/version</a></li>"
+            f"<li><a href='/console/api/version?current_version={self.settings.version}'>/console/api/version</a></li>"
             "<li><code>/v1</code>: the service API, with the key of an app or of the knowledge bases</li></ul></html>"
         )
 
@@ -211,7 +215,7 @@ def plugin_daemon(settings: Settings) -> None:
     daemon = Daemon(settings, database)
     daemon.started()
     _debug_port(5003)
-    say("plugin_daemon", f"as {DAEMON_VERSION}")
+    say("plugin_daemon", f"as {generation(settings.version).daemon}")
     _serve("plugin_daemon", daemon, "0.0.0.0", settings.port or 5002)  # in a container
 
 
@@ -221,6 +225,15 @@ def reset_password(settings: Settings, email: str, password: str) -> int:
 
     database, cache = _stores("reset_password", settings)
     return 0 if Accounts(settings, database, cache).set_password(email, password) else 1
+
+
+def migrate_data(settings: Settings) -> int:
+    """``flask migrate-data-for-plugin`` of the real image; the exit status."""
+    from .upgrade import migrate_data_for_plugin
+
+    database, _cache = _stores("migrate_data_for_plugin", settings)
+    say("migrate_data_for_plugin", f"{migrate_data_for_plugin(database)} models renamed")
+    return 0
 
 
 ROLES: dict[str, Callable[[Settings], None]] = {

@@ -13,44 +13,42 @@ from typing import Any
 
 from . import security
 from .config import Settings
-from .daemon_client import DaemonClient
-from .errors import invalid
+from .errors import Internal, invalid
+from .generations import generation
+from .sources import CACHE_SECONDS, Source
 from .storage import Cache, Database, Row
 
-CACHE_SECONDS = 24 * 3600
 _KEY = "tenant_id = ? AND provider_name = ? AND model_name = ? AND model_type = ?"
 
 
-def full_name(provider: str) -> str:
-    """``xinference`` -> ``langgenius/xinference/xinference``; a long name stays."""
-    return provider if "/" in provider else f"langgenius/{provider}/{provider}"
+# What an upgrade from before 1.0 leaves: model types in the words of old. Look-ups by today's word miss such rows, lists show them.
+LEGACY_TYPES = {"llm": "text-generation", "text-embedding": "embeddings", "rerank": "reranking", "speech2text": "legacy-speech2text", "tts": "legacy-tts"}
+_TODAY = {old: new for new, old in LEGACY_TYPES.items()}
 
 
 class Providers:
-    def __init__(self, settings: Settings, database: Database, cache: Cache, daemon: DaemonClient) -> None:
+    def __init__(self, settings: Settings, database: Database, cache: Cache, source: Source) -> None:
         self.settings = settings
+        self.generation = generation(settings.version)
         self.db = database
         self.cache = cache
-        self.daemon = daemon
+        self.source = source
 
     # -- declarations -------------------------------------------------------------------------------------------
 
     def declarations(self, tenant: str) -> dict[str, dict[str, Any]]:
-        """Long provider name -> declaration, kept for 24 h whatever happens in the daemon (see ``forget``)."""
-        key = f"plugin_model_providers:tenant_id:{tenant}"
-        kept = self.cache.get(key)
-        if kept is None:
-            found = self.daemon.management("GET", tenant, "models")
-            kept = json.dumps({f"{item['plugin_id']}/{item['declaration']['provider']}": item["declaration"] for item in found})
-            self.cache.set(key, kept, CACHE_SECONDS)
-        return json.loads(kept)
+        """Provider name -> declaration."""
+        return self.source.declarations(tenant)
 
     def forget(self, tenant: str) -> None:
-        """Drops the list: on install and uninstall requests, and when a finished task is looked at."""
-        self.cache.delete(f"plugin_model_providers:tenant_id:{tenant}")
+        self.source.forget(tenant)
+
+    def name(self, provider: str) -> str:
+        """The provider's name in rows and answers."""
+        return self.source.name(provider)
 
     def declaration(self, tenant: str, provider: str) -> dict[str, Any]:
-        found = self.declarations(tenant).get(full_name(provider))
+        found = self.declarations(tenant).get(self.name(provider))
         if found is None:
             raise invalid(f"Provider {provider} does not exist.")
         return found
@@ -74,11 +72,11 @@ class Providers:
                     raise invalid(f"Variable {name} is required")
                 continue
             if not isinstance(value, str):
-                # 1.16.1 answers 500 here, where older ones named the field (recorded).
-                raise TypeError(f"Variable {name} should be string")
+                text = f"Variable {name} should be string"
+                raise Internal(text) if self.generation.number_is_500 else invalid(text)
             chosen[name] = value
         body = {"provider": provider, "model": model, "model_type": model_type, "credentials": chosen}
-        return self.daemon.dispatch(tenant, "model/validate_model_credentials", body)["credentials"]
+        return self.source.validate(tenant, body)
 
     def _sealed(self, tenant: str, provider: str, clear: dict[str, Any]) -> str:
         hidden = self._secrets(tenant, provider)
@@ -87,9 +85,13 @@ class Providers:
         }
         return json.dumps(sealed)
 
+    def _cache_key(self, credential: str) -> str:
+        # Another key before 1.8: what an older version remembered is not met after an upgrade.
+        return f"provider_model{'' if self.generation.registration == 'upsert' else '_credentials'}:id:{credential}"
+
     def opened(self, tenant: str, provider: str, credential: Row) -> dict[str, Any]:
         """Clear text by today's schema: what an older schema sealed stays sealed when the field is no secret any more."""
-        key = f"provider_model_credentials:id:{credential['id']}"
+        key = self._cache_key(credential["id"])
         kept = self.cache.get(key)
         if kept is None:
             clear = json.loads(credential["encrypted_config"])
@@ -106,12 +108,27 @@ class Providers:
     def masked(self, tenant: str, provider: str, credential: Row) -> dict[str, Any]:
         clear = self.opened(tenant, provider, credential)
         hidden = self._secrets(tenant, provider)
-        return {name: security.mask(value) if name in hidden else value for name, value in clear.items()}
+        stars = self.generation.mask_stars
+        return {name: security.mask(value, stars) if name in hidden else value for name, value in clear.items()}
+
+    def current(self, row: Row | None) -> Row | None:
+        """The credential of a model's row, wherever it is filed."""
+        if row is None or not row["credential_id"]:
+            return None
+        return self.db.one("SELECT * FROM provider_model_credentials WHERE id = ?", row["credential_id"])
 
     def credentials(self, tenant: str, provider: str, model: str, model_type: str) -> list[Row]:
         """All stored ones of a model, newest first."""
         sql = f"SELECT * FROM provider_model_credentials WHERE {_KEY} ORDER BY id DESC"
-        return self.db.query(sql, tenant, full_name(provider), model, model_type)
+        return self.db.query(sql, tenant, self.name(provider), model, model_type)
+
+    def filed(self, tenant: str, provider: str, model: str, model_type: str) -> list[Row]:
+        """Like ``credentials``, with those that an upgrade left under the provider's short name."""
+        short = self.db.query(
+            f"SELECT * FROM provider_model_credentials WHERE {_KEY} ORDER BY id DESC", tenant, provider.rsplit("/", 1)[-1], model, model_type
+        )
+        found = self.credentials(tenant, provider, model, model_type)
+        return found + [row for row in short if row["id"] not in {item["id"] for item in found}]
 
     def credential(self, tenant: str, provider: str, model: str, model_type: str, credential_id: str) -> Row:
         found = next((row for row in self.credentials(tenant, provider, model, model_type) if row["id"] == credential_id), None)
@@ -134,21 +151,54 @@ class Providers:
         if name:
             self._check_name(rows, name, model)
         clear = self.validated(tenant, provider, model, model_type, sent)
+        credential = self._insert(tenant, provider, model, model_type, clear, name or self._next_name(rows))
+        if self.model(tenant, provider, model, model_type) is None:
+            self._attach(tenant, provider, model, model_type, credential)
+
+    def _insert(self, tenant: str, provider: str, model: str, model_type: str, clear: dict[str, Any], name: str) -> str:
         credential, when = security.new_id(), time.time()
         self.db.insert(
             "provider_model_credentials",
             id=credential,
             tenant_id=tenant,
-            provider_name=full_name(provider),
+            provider_name=self.name(provider),
             model_name=model,
             model_type=model_type,
-            credential_name=name or self._next_name(rows),
+            credential_name=name,
             encrypted_config=self._sealed(tenant, provider, clear),
             created_at=when,
             updated_at=when,
         )
-        if self.model(tenant, provider, model, model_type) is None:
-            self._attach(tenant, provider, model, model_type, credential)
+        return credential
+
+    def upsert(self, tenant: str, provider: str, model: str, model_type: str, sent: dict[str, Any]) -> None:
+        """Before 1.8: a model has one set of credentials, named as the upgrade to 1.8 will name it."""
+        self.declaration(tenant, provider)
+        current = self.current(self.model(tenant, provider, model, model_type))
+        clear = self.validated(tenant, provider, model, model_type, self._unhidden(tenant, provider, current, sent))
+        if current is None:
+            self._attach(tenant, provider, model, model_type, self._insert(tenant, provider, model, model_type, clear, "API_KEY1"))
+        else:
+            self._write(tenant, provider, current, clear, current["credential_name"])
+
+    def _unhidden(self, tenant: str, provider: str, current: Row | None, sent: dict[str, Any]) -> dict[str, Any]:
+        """What was sent, with the stored secret wherever the mark for "unchanged" stands."""
+        wanted = dict(sent)
+        kept = self.opened(tenant, provider, current) if current else {}
+        for variable in self._secrets(tenant, provider):
+            if wanted.get(variable) == security.HIDDEN:
+                wanted[variable] = kept.get(variable)
+        return wanted
+
+    def _write(self, tenant: str, provider: str, row: Row, clear: dict[str, Any], name: str) -> None:
+        self.db.execute(
+            "UPDATE provider_model_credentials SET encrypted_config = ?, credential_name = ?, updated_at = ? WHERE id = ?",
+            self._sealed(tenant, provider, clear),
+            name,
+            time.time(),
+            row["id"],
+        )
+        self.cache.delete(self._cache_key(row["id"]))
 
     def update(
         self, tenant: str, provider: str, model: str, model_type: str, credential_id: str, sent: dict[str, Any], name: str | None
@@ -157,20 +207,8 @@ class Providers:
         row = self.credential(tenant, provider, model, model_type, credential_id)
         if name:
             self._check_name(self.credentials(tenant, provider, model, model_type), name, model, but=credential_id)
-        kept = self.opened(tenant, provider, row)
-        wanted = dict(sent)
-        for variable in self._secrets(tenant, provider):
-            if wanted.get(variable) == security.HIDDEN:
-                wanted[variable] = kept.get(variable)
-        clear = self.validated(tenant, provider, model, model_type, wanted)
-        self.db.execute(
-            "UPDATE provider_model_credentials SET encrypted_config = ?, credential_name = ?, updated_at = ? WHERE id = ?",
-            self._sealed(tenant, provider, clear),
-            name or row["credential_name"],
-            time.time(),
-            credential_id,
-        )
-        self.cache.delete(f"provider_model_credentials:id:{credential_id}")
+        clear = self.validated(tenant, provider, model, model_type, self._unhidden(tenant, provider, row, sent))
+        self._write(tenant, provider, row, clear, name or row["credential_name"])
 
     def delete_credential(self, tenant: str, provider: str, model: str, model_type: str, credential_id: str) -> None:
         """The active one of several leaves its model detached; the last one takes the model with it."""
@@ -184,19 +222,21 @@ class Providers:
             else:
                 self.db.execute("DELETE FROM provider_models WHERE id = ?", active["id"])
         self.db.execute("DELETE FROM provider_model_credentials WHERE id = ?", credential_id)
-        self.cache.delete(f"provider_model_credentials:id:{credential_id}")
+        self.cache.delete(self._cache_key(credential_id))
 
     # -- models -------------------------------------------------------------------------------------------------
 
     def model(self, tenant: str, provider: str, model: str, model_type: str) -> Row | None:
-        return self.db.one(f"SELECT * FROM provider_models WHERE {_KEY}", tenant, full_name(provider), model, model_type)
+        return self.db.one(f"SELECT * FROM provider_models WHERE {_KEY}", tenant, self.name(provider), model, model_type)
 
     def _attach(self, tenant: str, provider: str, model: str, model_type: str, credential: str) -> None:
+        sql = f"DELETE FROM provider_models WHERE {_KEY} AND is_valid = ?"
+        self.db.execute(sql, tenant, self.name(provider), model, LEGACY_TYPES.get(model_type, ""), False)
         self.db.insert(
             "provider_models",
             id=security.new_id(),
             tenant_id=tenant,
-            provider_name=full_name(provider),
+            provider_name=self.name(provider),
             model_name=model,
             model_type=model_type,
             credential_id=credential,
@@ -216,12 +256,19 @@ class Providers:
             self.db.execute("UPDATE provider_models SET credential_id = ? WHERE id = ?", credential_id, row["id"])
 
     def delete_model(self, tenant: str, provider: str, model: str, model_type: str) -> None:
-        """The credentials stay: they show as ``can_added_models``."""
+        """From 1.8 on the credentials stay: they show as ``can_added_models``.
+
+        What an upgrade left behind goes on showing until the model is registered anew (recorded; why is not known).
+        """
         self.declaration(tenant, provider)
-        self.db.execute(f"DELETE FROM provider_models WHERE {_KEY}", tenant, full_name(provider), model, model_type)
+        key = (tenant, self.name(provider), model)
+        if self.generation.registration == "upsert":
+            self.db.execute(f"DELETE FROM provider_model_credentials WHERE {_KEY}", *key, model_type)
+        self.db.execute(f"DELETE FROM provider_models WHERE {_KEY}", *key, model_type)
+        self.db.execute(f"UPDATE provider_models SET is_valid = ? WHERE {_KEY}", False, *key, LEGACY_TYPES.get(model_type, ""))
 
     def enable(self, tenant: str, provider: str, model: str, model_type: str, on: bool) -> None:
-        key = (tenant, full_name(provider), model, model_type)
+        key = (tenant, self.name(provider), model, model_type)
         if not self.db.execute(f"UPDATE provider_model_settings SET enabled = ? WHERE {_KEY}", on, *key):
             self.db.insert(
                 "provider_model_settings",
@@ -235,25 +282,33 @@ class Providers:
             )
 
     def enabled(self, tenant: str, provider: str, model: str, model_type: str) -> bool:
-        row = self.db.one(f"SELECT enabled FROM provider_model_settings WHERE {_KEY}", tenant, full_name(provider), model, model_type)
+        row = self.db.one(f"SELECT enabled FROM provider_model_settings WHERE {_KEY}", tenant, self.name(provider), model, model_type)
         return row is None or bool(row["enabled"])
 
     def registered(self, tenant: str, provider: str) -> list[Row]:
-        """Rows of models, also detached ones, in the order of registration."""
+        """Rows of models, also detached ones, in the order of registration; one row per name and type (see ``LEGACY_TYPES``)."""
         sql = "SELECT * FROM provider_models WHERE tenant_id = ? AND provider_name = ? ORDER BY id"
-        return self.db.query(sql, tenant, full_name(provider))
+        found: dict[tuple[str, str], Row] = {}
+        for row in self.db.query(sql, tenant, self.name(provider)):
+            row["model_type"] = _TODAY.get(row["model_type"], row["model_type"])
+            found.setdefault((row["model_name"], row["model_type"]), row)
+        return list(found.values())
+
+    def shown(self, tenant: str, provider: str, model: str, model_type: str) -> Row | None:
+        """The row that reading a model shows."""
+        return next((row for row in self.registered(tenant, provider) if (row["model_name"], row["model_type"]) == (model, model_type)), None)
 
     def models(self, tenant: str, provider: str, model_type: str = "") -> list[dict[str, Any]]:
         """The models with a credential, by type and then by registration."""
-        if full_name(provider) not in self.declarations(tenant):
+        if self.name(provider) not in self.declarations(tenant):
             return []
         rows = [row for row in self.registered(tenant, provider) if row["credential_id"] and model_type in ("", row["model_type"])]
         return [self._described(tenant, provider, row) for row in sorted(rows, key=lambda row: row["model_type"])]
 
     def _described(self, tenant: str, provider: str, row: Row) -> dict[str, Any]:
         model, kind = row["model_name"], row["model_type"]
-        credential = self.credential(tenant, provider, model, kind, row["credential_id"])
-        found = self.opened(tenant, provider, credential)
+        credential = self.current(row)
+        found = self.opened(tenant, provider, credential) if credential else {}
         features: list[str] | None = None
         properties: dict[str, Any] = {}
         if kind == "llm":
@@ -262,7 +317,7 @@ class Providers:
             properties = {"mode": found.get("completion_type", "chat"), "context_size": found.get("context_length", 2048)}
         elif kind == "text-embedding":
             properties = {"context_size": found.get("max_tokens", 512), "max_chunks": 1}
-        return {
+        described = {
             "model": model,
             "label": {"zh_Hans": model, "en_US": model},
             "model_type": kind,
@@ -274,6 +329,7 @@ class Providers:
             "load_balancing_enabled": False,
             "has_invalid_load_balancing_configs": False,
         }
+        return self.generation.trim("model", described)
 
     # -- defaults -----------------------------------------------------------------------------------------------
 
@@ -291,17 +347,28 @@ class Providers:
                     break
         return row if row and row["provider_name"] in known else None
 
-    def set_default(self, tenant: str, model_type: str, provider: str, model: str) -> None:
+    def choose_default(self, tenant: str, model_type: str, provider: str, model: str) -> None:
+        """What a client asks for; see ``Generation.lost_defaults`` for the bug of all versions up to 1.13.3."""
+        sql = "SELECT id FROM tenant_default_models WHERE tenant_id = ? AND model_type = ?"
+        if not self._usable_default(tenant, model_type, provider, model):
+            if self.generation.default_checks_model:
+                raise invalid(f"Model {model} does not exist.")
+            return
+        if model_type in self.generation.lost_defaults and not self.db.query(sql, tenant, model_type):
+            return
+        self.set_default(tenant, model_type, provider, model)
+
+    def _usable_default(self, tenant: str, model_type: str, provider: str, model: str) -> bool:
         self.declaration(tenant, provider)
-        names = [entry["model"] for entry in self.models(tenant, provider, model_type) if entry["status"] == "active"]
-        if model not in names:
-            raise invalid(f"Model {model} does not exist.")
+        return model in [entry["model"] for entry in self.models(tenant, provider, model_type) if entry["status"] == "active"]
+
+    def set_default(self, tenant: str, model_type: str, provider: str, model: str) -> None:
         self.db.execute("DELETE FROM tenant_default_models WHERE tenant_id = ? AND model_type = ?", tenant, model_type)
         self.db.insert(
             "tenant_default_models",
             id=security.new_id(),
             tenant_id=tenant,
-            provider_name=full_name(provider),
+            provider_name=self.name(provider),
             model_name=model,
             model_type=model_type,
         )
@@ -311,9 +378,9 @@ class Providers:
     def usable(self, tenant: str, provider: str, model: str, model_type: str) -> dict[str, Any]:
         """Clear credentials of a registered, enabled model, for calling it; raises the API's error otherwise."""
         self.declaration(tenant, provider)
-        row = self.model(tenant, provider, model, model_type)
-        if row is None or not row["credential_id"]:
+        credential = self.current(self.shown(tenant, provider, model, model_type))
+        if credential is None:
             raise invalid(f"Model {model} credentials is not initialized.")
         if not self.enabled(tenant, provider, model, model_type):
             raise invalid(f"Model {model} is disabled.")
-        return self.opened(tenant, provider, self.credential(tenant, provider, model, model_type, row["credential_id"]))
+        return self.opened(tenant, provider, credential)

@@ -89,7 +89,7 @@ class Knowledge:
         found: dict[str, Any] = {"embeddings": [], "tokens": 0}
         for start in range(0, len(texts), _BATCH):
             body = {"provider": provider, "model": model, "credentials": credentials, "texts": texts[start : start + _BATCH]}
-            answer = self.providers.daemon.dispatch(tenant, "text_embedding/invoke", body)
+            answer = self.providers.source.dispatch(tenant, "text_embedding/invoke", body)
             found["embeddings"] += answer["embeddings"]
             found["tokens"] += answer["tokens"]
         return found
@@ -253,7 +253,7 @@ class Knowledge:
             credentials = self.providers.usable(tenant, provider, name, "rerank")
             docs = [row["content"] for row, _score in found]
             body = {"provider": provider, "model": name, "credentials": credentials, "query": query, "docs": docs, "top_n": len(docs)}
-            answer = self.providers.daemon.dispatch(tenant, "rerank/invoke", body)
+            answer = self.providers.source.dispatch(tenant, "rerank/invoke", body)
             found = [(found[item["index"]][0], item["score"]) for item in answer]
         if model.get("score_threshold_enabled"):
             found = [item for item in found if item[1] >= float(model.get("score_threshold") or 0)]
@@ -279,7 +279,7 @@ class Knowledge:
         body = {"provider": provider, "model": name, "credentials": credentials, "prompt_messages": messages, "model_parameters": parameters}
         started = time.monotonic()
         try:
-            found = self.providers.daemon.dispatch(tenant, "llm/invoke", body)
+            found = self.providers.source.dispatch(tenant, "llm/invoke", body)
         except HttpError as error:
             raise failure(400, "completion_request_error", json.loads(error.response.body)["message"]) from error
         return {**found, "resources": resources, "latency": time.monotonic() - started}

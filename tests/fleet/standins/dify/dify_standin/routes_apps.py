@@ -14,9 +14,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .api_roles import ADMIN, EDIT
-from .errors import Checks, invalid, not_found, not_implemented
+from .checks import Checks
+from .errors import invalid, not_found, not_implemented
 from .http import Request, Response, reply
-from .providers import full_name
 from .security import is_uuid, new_id
 from .storage import Row
 
@@ -49,6 +49,8 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def register(api: Api) -> None:
+    if "apps" not in api.generation.groups:
+        return
     base = "/console/api/apps"
     api.route("GET", base, list_apps)
     api.route("POST", base, create, roles=EDIT)
@@ -179,7 +181,7 @@ def configure(api: Api, request: Request, app: str) -> Any:
     if not isinstance(model, dict):
         raise invalid("model is required")
     known = api.providers.declarations(tenant)
-    provider = full_name(str(model.get("provider") or ""))
+    provider = api.providers.name(str(model.get("provider") or ""))
     if provider not in known:
         raise invalid(f"model.provider is required and must be in {list(known)!s}")
     if not model.get("name"):

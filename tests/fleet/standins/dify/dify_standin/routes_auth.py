@@ -11,29 +11,28 @@ import urllib.parse
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from .accounts import cookie_names
 from .api_roles import ADMIN
-from .errors import Checks, failure, invalid
+from .errors import failure, invalid
 from .http import Request, Response, reply
 from .security import valid_password
 
 if TYPE_CHECKING:
     from .api import Api
 
-_ORDER_LOGIN = ("access_token", "refresh_token", "csrf_token")
-_ORDER_REFRESH = ("csrf_token", "access_token", "refresh_token")
-
 
 def register(api: Api) -> None:
     api.route("POST", "/console/api/login", login, "setup")
-    api.route("POST", "/console/api/refresh-token", refresh, "none")
-    api.route("POST", "/console/api/logout", logout)
+    if api.generation.session != "token":
+        api.route("POST", "/console/api/refresh-token", lambda api, request: api.session.refresh(api, request), "none")
+    api.route("POST", "/console/api/logout", lambda api, request: api.session.signed_out(api, request))
     api.route("GET", "/console/api/account/profile", profile)
     api.route("GET", "/console/api/workspaces", workspaces)
     api.route("GET", "/console/api/all-workspaces", all_workspaces, "none")
-    api.route("POST", "/console/api/workspaces/current", current_workspace)
+    api.route(api.generation.current_workspace, "/console/api/workspaces/current", current_workspace)
     api.router.only("/console/api/workspaces/current")
     api.route("POST", "/console/api/workspaces/info", rename_workspace, roles=ADMIN)
+    if "members" not in api.generation.groups:
+        return
     api.route("GET", "/console/api/workspaces/current/members", members)
     api.route("POST", "/console/api/workspaces/current/members/invite-email", invite, roles=ADMIN)
     api.route("GET", "/console/api/activate/check", check_activation, "none")
@@ -41,39 +40,15 @@ def register(api: Api) -> None:
 
 
 def login(api: Api, request: Request) -> Response:
-    checks = Checks("LoginPayload", request.json)
+    checks = api.checks("LoginPayload", request.json)
     mail = checks.email("email")
-    password = checks.string("password") or ""
-    account = api.accounts.sign_in(mail, password, request.client)
-    response = reply({"result": "success"})
-    api.accounts.put_cookies(response, api.accounts.tokens(account["id"]), _ORDER_LOGIN)
-    return response
-
-
-def refresh(api: Api, request: Request) -> Response:
-    token = request.cookies.get(cookie_names(api.settings)["refresh_token"])
-    if not token:
-        return reply({"result": "fail", "message": "No refresh token provided"}, 401)
-    account = api.accounts.use_refresh_token(token)
-    if account is None:
-        return reply({"result": "fail", "message": "Invalid refresh token"}, 401)
-    response = reply({"result": "success"})
-    api.accounts.put_cookies(response, api.accounts.tokens(account), _ORDER_REFRESH)
-    return response
-
-
-def logout(api: Api, request: Request) -> Response:
-    token = request.cookies.get(cookie_names(api.settings)["refresh_token"])
-    if token:
-        api.accounts.use_refresh_token(token)
-    response = reply({"result": "success"})
-    api.accounts.put_cookies(response, {}, _ORDER_LOGIN)
-    return response
+    account = api.accounts.sign_in(mail, checks.string("password") or "", request.client)
+    return api.session.signed_in(api, account["id"])
 
 
 def profile(api: Api, request: Request) -> Any:
     account = request.values["account"]
-    return {
+    found = {
         "avatar": None,
         "id": account["id"],
         "name": account["name"],
@@ -87,20 +62,24 @@ def profile(api: Api, request: Request) -> Any:
         "created_at": int(account["created_at"]),
         "avatar_url": None,
     }
+    return api.generation.trim("profile", found)
 
 
 def workspaces(api: Api, request: Request) -> Any:
     return {
         "workspaces": [
-            {
-                "id": row["id"],
-                "name": row["name"],
-                "plan": "sandbox",
-                "status": row["status"],
-                "created_at": int(row["created_at"]),
-                "last_opened_at": int(row["last_opened_at"]),
-                "current": row["id"] == request.values["tenant"],
-            }
+            api.generation.trim(
+                "workspace entry",
+                {
+                    "id": row["id"],
+                    "name": row["name"],
+                    "plan": "sandbox",
+                    "status": row["status"],
+                    "created_at": int(row["created_at"]),
+                    "last_opened_at": int(row["last_opened_at"]),
+                    "current": row["id"] == request.values["tenant"],
+                },
+            )
             for row in api.accounts.workspaces(request.values["account"]["id"])
         ]
     }
@@ -118,16 +97,18 @@ def all_workspaces(api: Api, request: Request) -> Any:
 def _workspace(api: Api, tenant: str, role: str | None) -> dict[str, Any]:
     row = api.accounts.tenant(tenant)
     unset = ("in_trial", "trial_end_reason", "custom_config", "trial_credits", "trial_credits_used", "trial_credits_exhausted_at")
-    return {
+    found = {
         "id": row["id"],
         "name": row["name"],
-        "plan": None,
+        # The later ones say nothing where nothing is billed.
+        "plan": None if api.generation.current_workspace == "POST" else row["plan"],
         "status": row["status"],
         "created_at": int(row["created_at"]),
         "role": role,
         **dict.fromkeys(unset),
         "next_credit_reset_date": None,
     }
+    return api.generation.trim("workspace", found)
 
 
 def current_workspace(api: Api, request: Request) -> Any:
@@ -135,7 +116,7 @@ def current_workspace(api: Api, request: Request) -> Any:
 
 
 def rename_workspace(api: Api, request: Request) -> Any:
-    name = Checks("WorkspaceInfoPayload", request.json).string("name")
+    name = api.checks("WorkspaceInfoPayload", request.json).string("name")
     api.db.execute("UPDATE tenants SET name = ? WHERE id = ?", name, request.values["tenant"])
     return {"result": "success", "tenant": _workspace(api, request.values["tenant"], request.values["role"])}
 

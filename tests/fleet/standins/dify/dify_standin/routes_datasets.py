@@ -12,9 +12,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .api_roles import ADMIN, EDIT
-from .errors import Checks, failure, invalid, not_found, not_implemented
+from .checks import Checks
+from .errors import failure, invalid, not_found, not_implemented
 from .http import Request, Response, reply
-from .providers import full_name
 from .rag import RETRIEVAL
 from .routes_apps import key_item, new_key
 from .security import is_uuid
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 def register(api: Api) -> None:
+    if "datasets" not in api.generation.groups:
+        return
     console = "/console/api/datasets"
     api.route("GET", f"{console}/api-keys", list_keys)
     api.route("POST", f"{console}/api-keys", create_key, roles=ADMIN)
@@ -124,7 +126,7 @@ def _insert(api: Api, request: Request, name: str, body: dict[str, Any]) -> Row:
     provider = model = None
     if technique == "high_quality":
         provider, model = api.knowledge.embedding_model(tenant, body.get("embedding_model"), body.get("embedding_model_provider"))
-        provider = full_name(provider)
+        provider = api.providers.name(provider)
         api.providers.usable(tenant, provider, model, "text-embedding")
     dataset, when = str(uuid.uuid4()), time.time()
     api.db.insert(
@@ -225,7 +227,7 @@ def _settle(api: Api, request: Request, row: Row) -> Row:
             "retrieval_model = ? WHERE id = ?",
             technique,
             model,
-            full_name(provider) if provider else None,
+            api.providers.name(provider) if provider else None,
             retrieval,
             row["id"],
         )

@@ -10,9 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .api_roles import ADMIN
-from .errors import MODEL_TYPES, Checks, invalid
+from .checks import MODEL_TYPES, Checks
+from .errors import invalid
 from .http import HttpError, Request, Response, html, reply
-from .providers import full_name
 
 if TYPE_CHECKING:
     from .api import Api
@@ -25,15 +25,19 @@ def register(api: Api) -> None:
     one = f"{_BASE}/model-providers/<path:provider>/models"
     api.route("GET", f"{_BASE}/model-providers", list_providers)
     api.route("POST", f"{one}/credentials/validate", validate)
-    api.route("POST", f"{one}/credentials/switch", switch, roles=ADMIN)
     api.route("GET", f"{one}/credentials", read)
-    api.route("POST", f"{one}/credentials", create, roles=ADMIN)
-    api.route("PUT", f"{one}/credentials", update, roles=ADMIN)
-    api.route("DELETE", f"{one}/credentials", delete, roles=ADMIN)
     api.route("PATCH", f"{one}/enable", lambda api, request, provider: enable(api, request, provider, True))
     api.route("PATCH", f"{one}/disable", lambda api, request, provider: enable(api, request, provider, False))
     api.route("GET", one, list_models)
-    api.route("POST", one, use_credential, roles=ADMIN)
+    if api.generation.registration == "credentials":
+        api.route("POST", f"{one}/credentials/switch", switch, roles=ADMIN)
+        api.route("POST", f"{one}/credentials", create, roles=ADMIN)
+        api.route("PUT", f"{one}/credentials", update, roles=ADMIN)
+        api.route("DELETE", f"{one}/credentials", delete, roles=ADMIN)
+        api.route("POST", one, use_credential, roles=ADMIN)
+    else:
+        api.route("POST", one, upsert, roles=ADMIN)
+        api.router.only(f"{one}/credentials")  # only to be read
     api.route("DELETE", one, delete_model, roles=ADMIN)
     api.route("GET", f"{_BASE}/default-model", read_default)
     api.route("POST", f"{_BASE}/default-model", write_default, roles=ADMIN)
@@ -41,11 +45,15 @@ def register(api: Api) -> None:
     api.route("GET", "/console/api/workspaces/<tenant>/model-providers/<path:provider>/icon_small/<language>", icon, "none")
 
 
-def _icons(api: Api, tenant: str, name: str, languages: dict[str, str] | None) -> dict[str, str] | None:
-    if not languages:
-        return None
-    base = f"{api.settings.console_api_url}/console/api/workspaces/{tenant}/model-providers/{name}/icon_small"
-    return {language: f"{base}/{language}" for language in languages}
+def _icons(api: Api, tenant: str, name: str, declared: dict[str, Any]) -> dict[str, Any]:
+    """The icon entries of an answer: addresses instead of the declared file names."""
+    where = tenant if api.generation.plugins else "current"
+    base = f"{api.settings.console_api_url}/console/api/workspaces/{where}/model-providers/{name}"
+    found: dict[str, Any] = {"icon_small_dark": None}
+    for kind in ("icon_small", "icon_large"):
+        languages = declared.get(kind)
+        found[kind] = {language: f"{base}/{kind}/{language}" for language in languages} if languages else None
+    return found
 
 
 def icon(api: Api, request: Request, tenant: str, provider: str, language: str) -> Response:
@@ -57,7 +65,7 @@ def icon(api: Api, request: Request, tenant: str, provider: str, language: str) 
 def list_providers(api: Api, request: Request) -> Any:
     tenant, wanted = request.values["tenant"], request.query.get("model_type")
     if wanted and wanted not in MODEL_TYPES:
-        Checks("ParserModelList", dict(request.query)).model_type()
+        api.checks("ParserModelList", dict(request.query)).model_type()
     found = api.providers.declarations(tenant).items()
     data = [_provider(api, tenant, name, declared) for name, declared in found if not wanted or wanted in declared["supported_model_types"]]
     return {"data": data}
@@ -65,13 +73,12 @@ def list_providers(api: Api, request: Request) -> Any:
 
 def _provider(api: Api, tenant: str, name: str, declared: dict[str, Any]) -> dict[str, Any]:
     custom = _custom(api, tenant, name)
-    return {
+    found = {
         "tenant_id": tenant,
         "provider": name,
         "label": declared["label"],
         "description": declared["description"],
-        "icon_small": _icons(api, tenant, name, declared["icon_small"]),
-        "icon_small_dark": None,
+        **_icons(api, tenant, name, declared),
         "background": declared["background"],
         "help": declared["help"],
         "supported_model_types": declared["supported_model_types"],
@@ -82,6 +89,7 @@ def _provider(api: Api, tenant: str, name: str, declared: dict[str, Any]) -> dic
         "custom_configuration": custom,
         "system_configuration": {"enabled": False, "current_quota_type": None, "quota_configurations": []},
     }
+    return api.generation.trim("provider", found)
 
 
 def _available(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -89,14 +97,15 @@ def _available(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _custom(api: Api, tenant: str, name: str) -> dict[str, Any]:
-    models = [_custom_model(api, tenant, name, row["model_name"], row["model_type"], row["credential_id"]) for row in api.providers.registered(tenant, name)]
+    listed = api.providers.registered(tenant, name)
+    models = [_custom_model(api, tenant, name, row["model_name"], row["model_type"], api.providers.current(row)) for row in listed]
     have = {(model["model"], model["model_type"]) for model in models}
     rows = api.db.query(
         "SELECT DISTINCT model_name, model_type FROM provider_model_credentials WHERE tenant_id = ? AND provider_name = ?", tenant, name
     )
     # Credentials whose model was removed are listed twice: at the end of the models, and as what can be added.
     orphans = sorted({(row["model_name"], row["model_type"]) for row in rows} - have)
-    return {
+    found = {
         "status": "active" if any(model["current_credential_id"] for model in models) else "no-configure",
         "current_credential_id": None,
         "current_credential_name": None,
@@ -104,18 +113,17 @@ def _custom(api: Api, tenant: str, name: str) -> dict[str, Any]:
         "custom_models": models + [{**_custom_model(api, tenant, name, *orphan, None), "unadded_to_model_list": True} for orphan in orphans],
         "can_added_models": [{"model": model, "model_type": kind} for model, kind in orphans],
     }
+    return api.generation.trim("custom configuration", found)
 
 
-def _custom_model(api: Api, tenant: str, provider: str, model: str, kind: str, credential: str | None) -> dict[str, Any]:
-    stored = api.providers.credentials(tenant, provider, model, kind)
-    current = next((item for item in stored if item["id"] == credential), None)
+def _custom_model(api: Api, tenant: str, provider: str, model: str, kind: str, current: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "model": model,
         "model_type": kind,
         "credentials": None,
         "current_credential_id": current and current["id"],
         "current_credential_name": current and current["credential_name"],
-        "available_model_credentials": _available(stored),
+        "available_model_credentials": _available(api.providers.filed(tenant, provider, model, kind)),
         "unadded_to_model_list": False,
     }
 
@@ -123,16 +131,16 @@ def _custom_model(api: Api, tenant: str, provider: str, model: str, kind: str, c
 def _short(api: Api, tenant: str, name: str) -> dict[str, Any]:
     """The provider as it is nested in models and defaults."""
     declared = api.providers.declaration(tenant, name)
-    return {
-        "provider": full_name(name),
+    found = {
+        "provider": api.providers.name(name),
         "label": declared["label"],
-        "icon_small": _icons(api, tenant, full_name(name), declared["icon_small"]),
-        "icon_small_dark": None,
+        **_icons(api, tenant, api.providers.name(name), declared),
         "supported_model_types": declared["supported_model_types"],
         "models": [],
         "tenant_id": tenant,
         "provider_name": declared["provider_name"],
     }
+    return api.generation.trim("nested provider", found)
 
 
 def list_models(api: Api, request: Request, provider: str) -> Any:
@@ -141,36 +149,44 @@ def list_models(api: Api, request: Request, provider: str) -> Any:
     return {"data": [{**model, "provider": _short(api, tenant, provider)} for model in models]}
 
 
-def _target(request: Request, model: str, query: bool = False) -> tuple[Checks, str, str]:
-    checks = Checks(model, dict(request.query) if query else request.json)
+def _target(api: Api, request: Request, model: str, query: bool = False) -> tuple[Checks, str, str]:
+    checks = api.checks(model, dict(request.query) if query else request.json)
     return checks, checks.string("model") or "", checks.model_type()
 
 
 def read(api: Api, request: Request, provider: str) -> Any:
     tenant = request.values["tenant"]
-    _checks, model, kind = _target(request, "ParserGetCredentials", query=True)
+    _checks, model, kind = _target(api, request, "ParserGetCredentials", query=True)
     api.providers.declaration(tenant, provider)
-    stored = api.providers.credentials(tenant, provider, model, kind)
-    row = api.providers.model(tenant, provider, model, kind)
-    current = next((item for item in stored if row and item["id"] == row["credential_id"]), None)
+    current = api.providers.current(api.providers.shown(tenant, provider, model, kind))
+    masked = api.providers.masked(tenant, provider, current) if current else None
+    balancing = {"enabled": False, "configs": []}
+    if api.generation.registration == "upsert":
+        return {"credentials": masked, "load_balancing": balancing}
     return {
-        "credentials": api.providers.masked(tenant, provider, current) if current else {},
+        "credentials": masked or {},
         "current_credential_id": current and current["id"],
         "current_credential_name": current and current["credential_name"],
-        "load_balancing": {"enabled": False, "configs": []},
-        "available_credentials": _available(stored),
+        "load_balancing": balancing,
+        "available_credentials": _available(api.providers.credentials(tenant, provider, model, kind)),
     }
 
 
+def upsert(api: Api, request: Request, provider: str) -> Any:
+    checks, model, kind = _target(api, request, "models")
+    api.providers.upsert(request.values["tenant"], provider, model, kind, checks.mapping("credentials"))
+    return _SUCCESS
+
+
 def create(api: Api, request: Request, provider: str) -> Response:
-    checks, model, kind = _target(request, "ParserCreateCredential")
+    checks, model, kind = _target(api, request, "ParserCreateCredential")
     name = checks.string("name", required=False, most=30)
     api.providers.create(request.values["tenant"], provider, model, kind, checks.mapping("credentials"), name)
     return reply(_SUCCESS, 201)
 
 
 def update(api: Api, request: Request, provider: str) -> Any:
-    checks, model, kind = _target(request, "ParserUpdateCredential")
+    checks, model, kind = _target(api, request, "ParserUpdateCredential")
     sent, credential = checks.mapping("credentials"), checks.uuid("credential_id") or ""
     name = checks.string("name", required=False, most=30)
     api.providers.update(request.values["tenant"], provider, model, kind, credential, sent, name)
@@ -178,20 +194,20 @@ def update(api: Api, request: Request, provider: str) -> Any:
 
 
 def delete(api: Api, request: Request, provider: str) -> Response:
-    checks, model, kind = _target(request, "ParserDeleteCredential")
+    checks, model, kind = _target(api, request, "ParserDeleteCredential")
     api.providers.delete_credential(request.values["tenant"], provider, model, kind, checks.uuid("credential_id") or "")
     return Response(204)
 
 
 def switch(api: Api, request: Request, provider: str) -> Any:
-    checks, model, kind = _target(request, "ParserSwitch")
+    checks, model, kind = _target(api, request, "ParserSwitch")
     api.providers.switch(request.values["tenant"], provider, model, kind, checks.string("credential_id") or "", same_is_error=True)
     return _SUCCESS
 
 
 def use_credential(api: Api, request: Request, provider: str) -> Any:
     """The console's way to switch. The upsert of before 1.8 comes here too: 200, and nothing happens (recorded)."""
-    checks, model, kind = _target(request, "ParserPostModels")
+    checks, model, kind = _target(api, request, "ParserPostModels")
     if request.json.get("config_from") == "custom-model":
         credential = checks.uuid("credential_id", required=False)
         if not credential:
@@ -201,30 +217,30 @@ def use_credential(api: Api, request: Request, provider: str) -> Any:
 
 
 def delete_model(api: Api, request: Request, provider: str) -> Response:
-    _checks, model, kind = _target(request, "ParserDeleteModels")
+    _checks, model, kind = _target(api, request, "ParserDeleteModels")
     api.providers.delete_model(request.values["tenant"], provider, model, kind)
     return Response(204)
 
 
 def enable(api: Api, request: Request, provider: str, on: bool) -> Any:
-    _checks, model, kind = _target(request, "ParserDeleteModels")
+    _checks, model, kind = _target(api, request, "ParserDeleteModels")
     api.providers.declaration(request.values["tenant"], provider)
     api.providers.enable(request.values["tenant"], provider, model, kind, on)
     return _SUCCESS
 
 
 def validate(api: Api, request: Request, provider: str) -> Any:
-    checks, model, kind = _target(request, "ParserValidate")
+    checks, model, kind = _target(api, request, "ParserValidate")
     try:
         api.providers.validated(request.values["tenant"], provider, model, kind, checks.mapping("credentials"))
     except HttpError as error:
         return {"result": "error", "error": json.loads(error.response.body)["message"]}
-    return {"result": "success", "error": None}
+    return api.generation.trim("validation", {"result": "success", "error": None})
 
 
 def read_default(api: Api, request: Request) -> Any:
     tenant = request.values["tenant"]
-    row = api.providers.default(tenant, Checks("ParserGetDefault", dict(request.query)).model_type())
+    row = api.providers.default(tenant, api.checks("ParserGetDefault", dict(request.query)).model_type())
     if row is None:
         return {"data": None}
     return {"data": {"model": row["model_name"], "model_type": row["model_type"], "provider": _short(api, tenant, row["provider_name"])}}
@@ -232,12 +248,12 @@ def read_default(api: Api, request: Request) -> Any:
 
 def write_default(api: Api, request: Request) -> Any:
     """Entry by entry: those before a failing one stay, one without a provider is passed over."""
-    for setting in Checks("ParserPostDefault", request.json).required("model_settings"):
-        checks = Checks("Inner", setting)
+    for setting in api.checks("ParserPostDefault", request.json).required("model_settings"):
+        checks = api.checks("Inner", setting)
         kind = checks.model_type()
         if not setting.get("provider"):
             continue
-        api.providers.set_default(request.values["tenant"], kind, setting["provider"], checks.string("model") or "")
+        api.providers.choose_default(request.values["tenant"], kind, setting["provider"], checks.string("model") or "")
     return _SUCCESS
 
 
@@ -253,14 +269,16 @@ def models_by_type(api: Api, tenant: str, model_type: str) -> list[dict[str, Any
         models = [model for model in api.providers.models(tenant, name, model_type) if model["status"] == "active"]
         if models:
             found.append(
-                {
-                    "tenant_id": tenant,
-                    "provider": name,
-                    "label": declared["label"],
-                    "icon_small": _icons(api, tenant, name, declared["icon_small"]),
-                    "icon_small_dark": None,
-                    "status": "active",
-                    "models": models,
-                }
+                api.generation.trim(
+                    "provider",
+                    {
+                        "tenant_id": tenant,
+                        "provider": name,
+                        "label": declared["label"],
+                        **_icons(api, tenant, name, declared),
+                        "status": "active",
+                        "models": models,
+                    },
+                )
             )
     return found

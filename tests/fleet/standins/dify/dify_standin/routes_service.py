@@ -11,7 +11,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from .errors import MODEL_TYPES, Checks, failure, invalid, not_found
+from .checks import MODEL_TYPES, Checks
+from .errors import failure, invalid, not_found
 from .http import Request, Response, reply
 from .routes_apps import get_app, get_config
 from .routes_models import models_by_type
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 def register(api: Api) -> None:
+    if "service" not in api.generation.groups:
+        return
     api.route("POST", "/v1/chat-messages", chat, "app")
     api.route("GET", "/v1/info", info, "app")
     api.route("GET", "/v1/workspaces/current/models/model-types/<model_type>", models, "dataset")

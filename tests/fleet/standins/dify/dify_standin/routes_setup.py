@@ -10,9 +10,9 @@ import datetime
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION, security
-from .errors import setup_error, setup_validation
-from .http import Request, Response, reply
+from . import security
+from .errors import ALREADY_SETUP, INIT_FAILED, NOT_INIT, failure, setup_error, setup_validation
+from .http import HttpError, Request, Response, reply
 from .security import EMAIL, jwt_decode, jwt_encode, valid_password
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def register(api: Api) -> None:
     api.route("GET", "/health", lambda api, _request: api.health(), "none")
     api.route("GET", "/console/api/ping", lambda _api, _request: {"result": "pong"}, "none")
     api.route("GET", "/console/api/version", version, "none")
-    api.route("GET", "/console/api/system-features", features, "none")
+    if api.generation.setup == "fastopenapi":
+        api.route("GET", "/console/api/system-features", features, "none")
     api.route("GET", "/console/api/setup", setup_status, "none")
     api.route("POST", "/console/api/setup", set_up, "none")
     api.route("GET", "/console/api/init", init_status, "none")
@@ -33,7 +34,8 @@ def register(api: Api) -> None:
 def version(api: Api, request: Request) -> Any:
     """The real one asks CHECK_UPDATE_URL; without an answer it says the current version, as here."""
     features = {"can_replace_logo": False, "model_load_balancing_enabled": False}
-    return {"version": request.query.get("current_version", VERSION), "release_date": "", "release_notes": "", "can_auto_update": False, "features": features}
+    current = request.query.get("current_version", api.generation.version)
+    return {"version": current, "release_date": "", "release_notes": "", "can_auto_update": False, "features": features}
 
 
 def features(api: Api, request: Request) -> Any:
@@ -73,7 +75,7 @@ def features(api: Api, request: Request) -> Any:
 def setup_status(api: Api, request: Request) -> Any:
     when = api.accounts.setup_at()
     if when is None:
-        return {"step": "not_started", "setup_at": None}
+        return api.generation.trim("setup", {"step": "not_started", "setup_at": None})
     text = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     return {"step": "finished", "setup_at": text}
 
@@ -86,17 +88,66 @@ def _validated(api: Api, request: Request) -> bool:
     return bool(session and session.get("is_init_validated"))
 
 
+class Flask:
+    """Up to 1.11: first whether it may, then whether the values are right."""
+
+    def check(self, api: Api, request: Request) -> None:
+        if api.accounts.setup_at():
+            raise failure(403, "already_setup", ALREADY_SETUP)
+        if not _validated(api, request):
+            raise failure(401, "not_init_validated", NOT_INIT)
+        checks = api.checks("setup", request.json)
+        checks.email("email")
+        if len(checks.string("name") or "") > 30:
+            raise checks.fail("name", "Length exceeds 30 characters", "too_long", None)
+        checks.password("password", api.generation.password_text)
+
+    def check_init(self, api: Api, request: Request) -> str:
+        if api.accounts.setup_at():
+            raise failure(403, "already_setup", ALREADY_SETUP)
+        checks = api.checks("init", request.json)
+        password = checks.string("password") or ""
+        if len(password) > 30:
+            raise checks.fail("password", "Length exceeds 30 characters", "too_long", None)
+        return password
+
+    def wrong_init(self) -> HttpError:
+        return failure(401, "init_validate_failed", INIT_FAILED)
+
+
+class FastOpenApi:
+    """From 1.12 on: first the values, and errors of another shape."""
+
+    def check(self, api: Api, request: Request) -> None:
+        body = request.json
+        mail, name, password = body.get("email"), body.get("name"), body.get("password")
+        strings = all(isinstance(value, str) for value in (mail, name, password))
+        if not strings or not EMAIL.match(str(mail)) or len(str(name)) > 30 or not name or not valid_password(str(password)):
+            raise setup_validation()
+        if api.accounts.setup_at():
+            raise setup_error(403, "authorization_error", "Forbidden")
+        if not _validated(api, request):
+            raise setup_error(401, "authentication_error", "Unauthorized")
+
+    def check_init(self, api: Api, request: Request) -> str:
+        password = request.json.get("password")
+        if not isinstance(password, str) or len(password) > 30:
+            raise setup_validation()
+        if api.accounts.setup_at():
+            raise setup_error(403, "authorization_error", "Forbidden")
+        return password
+
+    def wrong_init(self) -> HttpError:
+        return setup_error(401, "authentication_error", "Unauthorized")
+
+
+_STYLES: dict[str, Flask | FastOpenApi] = {"flask": Flask(), "fastopenapi": FastOpenApi()}
+
+
 def set_up(api: Api, request: Request) -> Response:
+    _STYLES[api.generation.setup].check(api, request)
     body = request.json
-    mail, name, password = body.get("email"), body.get("name"), body.get("password")
-    strings = all(isinstance(value, str) for value in (mail, name, password))
-    if not strings or not EMAIL.match(str(mail)) or len(str(name)) > 30 or not name or not valid_password(str(password)):
-        raise setup_validation()
-    if api.accounts.setup_at():
-        raise setup_error(403, "authorization_error", "Forbidden")
-    if not _validated(api, request):
-        raise setup_error(401, "authentication_error", "Unauthorized")
-    api.accounts.set_up(str(mail), str(name), str(password), body.get("language"), request.client)
+    api.accounts.set_up(body["email"], body["name"], body["password"], body.get("language"), request.client)
     return reply({"result": "success"}, 201)
 
 
@@ -105,13 +156,10 @@ def init_status(api: Api, request: Request) -> Any:
 
 
 def init(api: Api, request: Request) -> Response:
-    password = request.json.get("password")
-    if not isinstance(password, str) or len(password) > 30:
-        raise setup_validation()
-    if api.accounts.setup_at():
-        raise setup_error(403, "authorization_error", "Forbidden")
+    style = _STYLES[api.generation.setup]
+    password = style.check_init(api, request)
     right = hmac.compare_digest(password.encode(), api.settings.init_password.encode())
     session = jwt_encode({"is_init_validated": right, "exp": int(security.now()) + 86400}, api.settings.secret_key)
-    response = reply({"result": "success"}, 201) if right else setup_error(401, "authentication_error", "Unauthorized").response
+    response = reply({"result": "success"}, 201) if right else style.wrong_init().response
     response.headers.append(("Set-Cookie", f"session={session}; HttpOnly; Path=/"))
     return response

@@ -106,11 +106,11 @@ def jwt_decode(token: str, key: str, skew: float = 0.0) -> dict[str, Any] | None
         return None
 
 
-def mask(value: str) -> str:
-    """How a secret is shown: 20 stars when short, else first 6 and last 2 characters around 12 stars."""
+def mask(value: str, stars: int = 12) -> str:
+    """How a secret is shown: 20 stars when short, else first 6 and last 2 characters around ``stars`` (0: one for each hidden one)."""
     if not value:
         return value
-    return "*" * 20 if len(value) <= 8 else f"{value[:6]}{'*' * 12}{value[-2:]}"
+    return "*" * 20 if len(value) <= 8 else f"{value[:6]}{'*' * (stars or len(value) - 8)}{value[-2:]}"
 
 
 def _key_path(storage: str, tenant_id: str) -> pathlib.Path:

@@ -65,8 +65,8 @@ def call(method: str, url: str, api_key: str = "", body: bytes | None = None, ki
         connection.close()
 
 
-def _cause(url: str, error: OSError, timeout: float) -> str:
-    """The text that the plugin's HTTP library gives for a failed call."""
+def _cause(url: str, error: OSError, timeout: float, old: bool = False) -> str:
+    """The text that the HTTP library gives for a failed call; ``old``: the one that Dify had before plugins."""
     parts = urllib.parse.urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     pool = "HTTPSConnectionPool" if parts.scheme == "https" else "HTTPConnectionPool"
@@ -78,6 +78,8 @@ def _cause(url: str, error: OSError, timeout: float) -> str:
         inner = f"NameResolutionError(\"{plain}({where}): Failed to resolve '{parts.hostname}' ({error})\")"
     elif isinstance(error, ConnectionResetError):
         inner = f"ProtocolError('Connection aborted.', {error!r})"
+    elif old:
+        inner = f"NewConnectionError('<urllib3.connection.{plain} object at {id(error):#x}>: Failed to establish a new connection: {error}')"
     else:
         inner = f'NewConnectionError("{plain}({where}): Failed to establish a new connection: {error}")'
     return f"{pool}({where}): Max retries exceeded with url: {parts.path} (Caused by {inner})"
@@ -85,6 +87,8 @@ def _cause(url: str, error: OSError, timeout: float) -> str:
 
 class Plugin:
     """The plugin's model code; one instance per daemon, as its cache and lock are process-wide there too."""
+
+    old = False
 
     def __init__(self, retry_pause: float = 1.0, timeout: float = PARAMETER_TIMEOUT) -> None:
         self.retry_pause = retry_pause
@@ -119,8 +123,7 @@ class Plugin:
         elif "generate" in abilities:
             found["completion_type"] = "completion"
         else:
-            text = f"xinference model ability {abilities} is not supported, check if you have the right model type"
-            raise PluginFailed("ValueError", text)
+            raise self.wrong_ability(f"xinference model ability {abilities} is not supported, check if you have the right model type")
         if "tools" in abilities:
             found["support_function_call"] = True
         if "vision" in abilities:
@@ -128,6 +131,9 @@ class Plugin:
         # The plugin's own defaults for a server that does not tell: 2048 here, 512 for embeddings.
         if extra.get("context_length", 2048):
             found["context_length"] = extra.get("context_length", 2048)
+
+    def wrong_ability(self, text: str) -> Exception:
+        return PluginFailed("ValueError", text)
 
     def _validate_embedding(self, found: dict[str, Any]) -> None:
         extra = self._parameters(found)
@@ -181,7 +187,7 @@ class Plugin:
                 break
             except OSError as error:
                 if attempt == TRIES - 1:
-                    raise CredentialsRefused(f"{start}, url: {url}, error: {_cause(url, error, self.timeout)}") from error
+                    raise CredentialsRefused(f"{start}, url: {url}, error: {_cause(url, error, self.timeout, self.old)}") from error
                 if not isinstance(error, (TimeoutError, socket.timeout)):
                     time.sleep(self.retry_pause)
         if answer.status != 200:
@@ -194,7 +200,7 @@ class Plugin:
         try:
             answer = call("GET", url, credentials.get("api_key") or "", timeout=self.timeout)
         except OSError as error:
-            raise CredentialsRefused(_cause(url, error, self.timeout)) from error
+            raise CredentialsRefused(_cause(url, error, self.timeout, self.old)) from error
         if answer.status != 200:
             raise CredentialsRefused(f"Failed to get the model description, status code: {answer.status}, response: {answer.text}")
         if answer.json().get("model_type") != kind:
@@ -213,7 +219,7 @@ class Plugin:
                 raise CredentialsRefused(f"{url}: no answer within {credentials.get('invoke_timeout') or 60} s") from error
             except OSError as error:
                 if attempt == tries - 1:
-                    raise CredentialsRefused(_cause(url, error, self.timeout)) from error
+                    raise CredentialsRefused(_cause(url, error, self.timeout, self.old)) from error
                 time.sleep(self.retry_pause)
                 continue
             if answer.status != 200:
@@ -249,3 +255,26 @@ class Plugin:
             answer = self._post(credentials, "/v1/chat/completions", json.dumps(body).encode())
             text = answer["choices"][0]["message"].get("content") or ""
         return {"answer": text, "usage": answer.get("usage") or {}}
+
+
+class BuiltIn(Plugin):
+    """The same code as it was inside the API before 1.0: no error of its own type gets out, and speech wants a key.
+
+    :param speech: False where there is no text-to-speech yet.
+    """
+
+    old = True
+
+    def __init__(self, retry_pause: float, timeout: float, speech: bool) -> None:
+        super().__init__(retry_pause, timeout)
+        self.speech = speech
+
+    def wrong_ability(self, text: str) -> Exception:
+        return CredentialsRefused(text)
+
+    def _validate_tts(self, found: dict[str, Any]) -> None:
+        if not self.speech:
+            raise PluginFailed("AttributeError", "no text-to-speech")
+        if not found.get("api_key"):
+            raise CredentialsRefused("api_key is required")
+        super()._validate_tts(found)
