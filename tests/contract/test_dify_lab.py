@@ -187,3 +187,67 @@ def test_the_image_says_which_version_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings.from_environment({"STANDIN_DIFY_VERSION": "1.9.2"}).version == "1.9.2"
     with pytest.raises(ValueError, match=r"no Dify 1\.8\.0: it can be 0\.6\.13,"):
         generation("1.8.0")
+
+
+# -- what was seen on real servers and is in no recording ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_the_first_default_is_lost_up_to_1_13(dify_lab: Make, version: str) -> None:
+    lab = dify_lab(version)
+    lab.xinference.models.update({f"{uid}-2": model for uid, model in lab.xinference.models.items()})
+    for uid, kind in (("qwen3-chat", "llm"), ("bge-m3", "text-embedding"), ("bge-reranker", "rerank"), ("whisper", "speech2text")):
+        for name in (uid, f"{uid}-2"):
+            lab.console.add_model(name, kind)
+        body = {"model_settings": [{"model_type": kind, "provider": lab.provider, "model": f"{uid}-2"}]}
+        lab.console.call("POST", "default-model", body)
+        lost = version != "1.16.1" and kind != "speech2text"
+        assert lab.console.default(kind) == (uid if lost else f"{uid}-2")
+        lab.console.call("POST", "default-model", body)
+        assert lab.console.default(kind) == f"{uid}-2"
+
+
+@pytest.mark.parametrize(("version", "stale"), [("1.7.2", False), ("1.9.2", False), ("1.16.1", True)])
+def test_a_provider_list_made_during_the_installation_stays(dify_lab: Make, version: str, stale: bool) -> None:
+    lab = dify_lab(version, plugin=None)
+    form = b'--m\r\nContent-Disposition: form-data; name="pkg"; filename="x"\r\n\r\n' + build.plugin_package() + b"\r\n--m--\r\n"
+    identifier = lab.console.call("POST", "plugin/upload/pkg", raw=form, kind="multipart/form-data; boundary=m")["unique_identifier"]
+    lab.daemon.gate.clear()
+    task = lab.console.call("POST", "plugin/install/pkg", {"plugin_unique_identifiers": [identifier]})["task_id"]
+    assert lab.console.call("GET", "model-providers") == {"data": []}
+    lab.finish_installations()
+    assert len(lab.console.call("GET", "model-providers")["data"]) == (0 if stale else 1)
+    assert lab.console.call("GET", f"plugin/tasks/{task}")["task"]["status"] == "success"
+    assert len(lab.console.call("GET", "model-providers")["data"]) == 1
+
+
+@pytest.mark.parametrize(("version", "code"), [("1.7.2", "invalid_param"), ("1.9.2", "invalid_param"), ("1.16.1", "plugin_error")])
+def test_an_unknown_package_is_not_installed(dify_lab: Make, version: str, code: str) -> None:
+    body = {"plugin_unique_identifiers": [f"langgenius/xinference:9.9.9@{'0' * 64}"]}
+    with pytest.raises(AssertionError, match=code):
+        dify_lab(version, plugin=None).console.call("POST", "plugin/install/pkg", body)
+
+
+def test_before_plugins_their_routes_are_a_web_page(dify_lab: Make) -> None:
+    for version in ("0.6.13", "0.15.8"):
+        request = urllib.request.Request(dify_lab(version).url + f"{W}/plugin/list")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        with caught.value as answer:
+            assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_init_password_and_language(dify_lab: Make, version: str) -> None:
+    lab = dify_lab(version, setup=False, init_password="init-pass-1")
+    new = {"email": lab.email, "name": "Admin", "password": lab.password}
+    assert send(lab, "GET", "/console/api/init", Accept="*/*")[1] == {"status": "not_started"}
+    assert send(lab, "POST", "/console/api/login", {"email": "a@example.com", "password": "x"}, Accept="*/*")[1]["code"] == "not_init_validated"
+    assert send(lab, "POST", "/console/api/setup", new, Accept="*/*")[0] == 401
+    assert send(lab, "POST", "/console/api/init", {"password": "wrong"}, Accept="*/*")[0] == 401
+    status, _answer, cookies = send(lab, "POST", "/console/api/init", {"password": "init-pass-1"}, Accept="*/*")
+    assert status == 201
+    session = next(cookie.split(";")[0] for cookie in cookies if cookie.startswith("session="))
+    assert send(lab, "POST", "/console/api/setup", new, Cookie=session)[0] == 201
+    assert lab.console.call("POST", "/console/api/account/interface-language", {"interface_language": "zh-Hans"})["interface_language"] == "zh-Hans"
+    assert lab.console.call("GET", "/console/api/account/profile")["interface_language"] == "zh-Hans"

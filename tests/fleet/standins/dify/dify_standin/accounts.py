@@ -158,7 +158,7 @@ class Accounts:
         kind = generation(self.settings.version)
         password = self._password(encoded) if kind.base64_password else encoded
         key = f"login_error_rate_limit:{mail}"
-        if kind.lockout and int(self.cache.get(key) or 0) > LOGIN_TRIES:
+        if COUNTED[kind.refusal] and int(self.cache.get(key) or 0) > LOGIN_TRIES:
             raise failure(429, "email_code_login_limit", "Too many incorrect password attempts. Please try again later.")
         account = self.by_email(mail)
         cause = "unknown" if account is None else "wrong"

@@ -52,7 +52,7 @@ class DaemonClient:
             return answer["data"]
         kind, message, number = answer.get("error_type", ""), answer.get("message", ""), secrets.token_hex(5)
         if kind == "PluginError":
-            # Up to 1.9 only a refused upload has the code of its own (seen on 1.9.2 and 1.7.2, not recorded).
+            # Up to 1.9 a refused installation is a bad parameter (seen on real servers, not recorded); uploads as in 1.16.1.
             if upload or self.generation.checks == "pydantic":
                 raise plugin_error(message)
             raise invalid(f"req_id: {number} PluginDaemonBadRequestError: {message}")

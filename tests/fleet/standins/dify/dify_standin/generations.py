@@ -24,9 +24,8 @@ class Generation:
     # sessions.py: "token" (one JWT in the body), "pair" (two tokens in the body), "cookies" (with CSRF).
     session: str
     base64_password: bool
-    # sessions.py: what a refused sign-in gets.
+    # accounts.py: what a refused sign-in gets, and whether it brings a lockout nearer.
     refusal: str
-    lockout: bool
     # The admin key runs console calls; without it only GET /all-workspaces takes the key.
     admin_key: bool
     # checks.py: how a bad body is refused ("flask-restful", "flask-restx", "pydantic").
@@ -78,7 +77,6 @@ _1_16_1 = Generation(
     session="cookies",
     base64_password=True,
     refusal="authentication_failed",
-    lockout=True,
     admin_key=True,
     checks="pydantic",
     setup="fastopenapi",
@@ -163,7 +161,6 @@ _0_6_13 = dataclasses.replace(
     version="0.6.13",
     session="token",
     refusal="unauthorized",
-    lockout=False,
     password_text="Not a valid password.",
     default_checks_model=False,
     unknown_keys={**_0_15_8.unknown_keys, "profile": ("avatar_url",), "health": ("pid",)},

@@ -11,6 +11,7 @@ import urllib.parse
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from .accounts import TIMEZONES
 from .api_roles import ADMIN
 from .errors import failure, invalid
 from .http import Request, Response, reply
@@ -26,6 +27,7 @@ def register(api: Api) -> None:
         api.route("POST", "/console/api/refresh-token", lambda api, request: api.session.refresh(api, request), "none")
     api.route("POST", "/console/api/logout", lambda api, request: api.session.signed_out(api, request))
     api.route("GET", "/console/api/account/profile", profile)
+    api.route("POST", "/console/api/account/interface-language", set_language)
     api.route("GET", "/console/api/workspaces", workspaces)
     api.route("GET", "/console/api/all-workspaces", all_workspaces, "none")
     api.route(api.generation.current_workspace, "/console/api/workspaces/current", current_workspace)
@@ -63,6 +65,17 @@ def profile(api: Api, request: Request) -> Any:
         "avatar_url": None,
     }
     return api.generation.trim("profile", found)
+
+
+def set_language(api: Api, request: Request) -> Any:
+    checks = api.checks("AccountInterfaceLanguagePayload", request.json)
+    language = checks.string("interface_language") or ""
+    if language not in TIMEZONES:
+        raise checks.fail("interface_language", f"Value error, {language} is not a valid language.", "value_error", language)
+    account = request.values["account"]
+    api.db.execute("UPDATE accounts SET interface_language = ? WHERE id = ?", language, account["id"])
+    request.values["account"] = {**account, "interface_language": language}
+    return profile(api, request)
 
 
 def workspaces(api: Api, request: Request) -> Any:
