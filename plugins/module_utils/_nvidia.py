@@ -24,7 +24,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia_pci
 # nvidia-smi may hang for minutes on a sick GPU.
 SMI_TIMEOUT = 30.0
 
-# Known to every driver in use (470 to 610), and what may be missing: one unknown field fails the whole query.
+# One unknown field fails the whole query. These are known to every driver in use (470 to 610) ...
 FIELDS = (
     "index",
     "uuid",
@@ -39,11 +39,32 @@ FIELDS = (
     "mig.mode.pending",
     "persistence_mode",
 )
+# ... and these tell of its health; the number is the first driver branch that knows the field.
+HEALTH_FIELDS = {
+    "compute_mode": 0,
+    "display_active": 0,
+    "pcie.link.gen.current": 0,
+    "pcie.link.gen.max": 0,
+    "pcie.link.width.current": 0,
+    "pcie.link.width.max": 0,
+    "temperature.gpu": 0,
+    "power.limit": 0,
+    "power.default_limit": 0,
+    "ecc.errors.uncorrected.volatile.total": 0,
+    "ecc.errors.uncorrected.aggregate.total": 0,
+    "retired_pages.pending": 0,
+    "remapped_rows.pending": 460,
+    "remapped_rows.failure": 460,
+    "fabric.state": 525,
+    "fabric.status": 525,
+    "clocks_event_reasons.active": 535,
+    "gpu_recovery_action": 570,
+}
 _UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 _NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
 _BUS_ID = re.compile(r"^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$")
 # Cells that say "this card has no such thing", as against "this card is broken".
-_ABSENT_CELLS = ("N/A", "[N/A]", "[Not Supported]", "[Not Found]", "[Requested functionality has been deprecated]", "")
+_ABSENT_CELLS = ("N/A", "[N/A]", "[Not Supported]", "[Not Found]", "[Insufficient Permissions]", "[Requested functionality has been deprecated]", "")
 
 
 class SmiAnswer(t.NamedTuple):
@@ -99,11 +120,13 @@ def gpu_facts(row: t.Mapping[str, str]) -> dict[str, t.Any]:
     for key in ("total", "used", "free"):
         value = number(row.get("memory." + key, ""))
         memory[key] = None if value is None else int(value)
+    link = {key: number(row.get("pcie.link." + key, "")) for key in ("gen.current", "gen.max", "width.current", "width.max")}
     return {
         "index": int(row["index"]),
         "uuid": row.get("uuid") or None,
         "bus_id": normal_bus_id(row["pci.bus_id"]),
         "name": name,
+        "arch": known[0] if known else None,
         "compute_capability": capability or None,
         "memory_total_mib": memory["total"],
         "memory_used_mib": memory["used"],
@@ -112,8 +135,42 @@ def gpu_facts(row: t.Mapping[str, str]) -> dict[str, t.Any]:
         "mig_mode_pending": row.get("mig.mode.pending") or None,
         "persistence_mode": row.get("persistence_mode") or None,
         "driver_version": row.get("driver_version") or None,
-        "faults": sorted({cell for cell in row.values() if is_fault(cell)}),
+        "pcie_gen": _whole(link["gen.current"]),
+        "pcie_gen_max": _whole(link["gen.max"]),
+        "pcie_width": _whole(link["width.current"]),
+        "pcie_width_max": _whole(link["width.max"]),
+        "temperature_c": _whole(number(row.get("temperature.gpu", ""))),
+        "power_limit_w": number(row.get("power.limit", "")),
+        "power_default_limit_w": number(row.get("power.default_limit", "")),
+        "ecc_uncorrected": _whole(number(row.get("ecc.errors.uncorrected.volatile.total", ""))),
+        "ecc_uncorrected_ever": _whole(number(row.get("ecc.errors.uncorrected.aggregate.total", ""))),
+        "retired_pending": told(row, "retired_pages.pending"),
+        "remap_pending": told(row, "remapped_rows.pending"),
+        "remap_failure": told(row, "remapped_rows.failure"),
+        "recovery_action": told(row, "gpu_recovery_action"),
+        "throttle_bits": bits(row.get("clocks_event_reasons.active", "")),
+        "compute_mode": told(row, "compute_mode"),
+        "display_active": told(row, "display_active"),
+        "fabric_state": told(row, "fabric.state"),
+        "fabric_status": told(row, "fabric.status"),
+        # Of the health fields only the temperature: a sick card answers the others with words of many kinds.
+        "faults": sorted({cell for field, cell in row.items() if (field in FIELDS or field == "temperature.gpu") and is_fault(cell)}),
     }
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def told(row: t.Mapping[str, str], field: str) -> str | None:
+    """What a cell says, or ``None`` when the card has no such thing or cannot say."""
+    cell = row.get(field, "")
+    return None if cell in _ABSENT_CELLS or is_fault(cell) else " ".join(cell.split())
+
+
+def bits(cell: str) -> int:
+    """A cell such as ``0x0000000000000008``; 0 for everything else."""
+    return int(cell, 16) if re.match(r"^0x[0-9A-Fa-f]{1,16}$", cell) else 0
 
 
 def parse_rows(text: str, fields: t.Sequence[str]) -> tuple[list[dict[str, t.Any]], list[str]]:
@@ -131,9 +188,15 @@ def parse_rows(text: str, fields: t.Sequence[str]) -> tuple[list[dict[str, t.Any
     return gpus, noise
 
 
-def query_gpus(run: Runner, nvidia_smi: str = "nvidia-smi") -> SmiAnswer:
+def query_fields(driver_version: str | None) -> list[str]:
+    """What to ask a driver for; of a driver that is not known, everything."""
+    branch = int((driver_version or "9999").split(".", maxsplit=1)[0])
+    return list(FIELDS) + [name for name, first in HEALTH_FIELDS.items() if branch >= first]
+
+
+def query_gpus(run: Runner, nvidia_smi: str = "nvidia-smi", driver_version: str | None = None) -> SmiAnswer:
     """Ask nvidia-smi for all GPUs; fields that this driver does not know are left out and asked again without."""
-    fields = list(FIELDS)
+    fields = query_fields(driver_version)
     while True:
         status, out, err = run([nvidia_smi, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"], SMI_TIMEOUT)
         unknown = _UNKNOWN_FIELD.search(out) or _UNKNOWN_FIELD.search(err)
@@ -193,12 +256,28 @@ def pci_cards(root: str) -> list[dict[str, t.Any]] | None:
                 "bus_id": address.lower(),
                 "kind": kind,
                 "device_id": device,
+                "driver": _link_name(root, folder + "/driver"),
+                "link_width": _number_of(root, folder + "/current_link_width"),
+                "link_width_max": _number_of(root, folder + "/max_link_width"),
+                "numa_node": _number_of(root, folder + "/numa_node"),
                 "arch": known[0] if known else None,
                 "compute_capability": (known[1] or None) if known else None,
                 "name": known[2] if known else None,
             }
         )
     return cards
+
+
+def _link_name(root: str, path: str) -> str | None:
+    try:
+        return os.path.basename(os.readlink(os.path.join(root, path)))
+    except OSError:
+        return None
+
+
+def _number_of(root: str, path: str) -> int | None:
+    text = (read_text(root, path) or "").strip()
+    return int(text) if re.match(r"^-?\d+$", text) else None
 
 
 def loaded_driver(root: str) -> str | None:
@@ -218,7 +297,9 @@ def driver_facts(loaded: str | None, gpus: t.Sequence[t.Mapping[str, t.Any]]) ->
 
 __all__ = [
     "FIELDS",
+    "HEALTH_FIELDS",
     "SmiAnswer",
+    "bits",
     "count_mig_devices",
     "driver_facts",
     "gpu_facts",
@@ -228,7 +309,9 @@ __all__ = [
     "number",
     "parse_rows",
     "pci_cards",
+    "query_fields",
     "query_gpus",
     "read_text",
     "split_row",
+    "told",
 ]

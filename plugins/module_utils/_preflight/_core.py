@@ -3,107 +3,60 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""What a check is, what it may look at, and how checks are run.
+"""What a check is and how its verdict is made.
 
-A check is data plus one ``detect`` function. ``detect`` returns a :class:`Finding`; what it cannot see is ``unknown``,
-never ``ok``. Checks only read.
+A check is data (a row of the catalog) plus one ``detect`` function. ``detect`` returns a :class:`Finding`; what it
+cannot see is ``unknown``, never ``ok``. Checks only read.
 """
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _cuda, _nvidia
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner, run_command
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
 
 OK = "ok"
+INFO = "info"
 WARN = "warn"
 FAIL = "fail"
 UNKNOWN = "unknown"
 SKIP = "skip"
+# Worst first: the order of the table, and of what a status may stand for.
+STATUSES = (FAIL, WARN, UNKNOWN, INFO, OK, SKIP)
 
 
 class Finding(t.NamedTuple):
-    """``status`` is one of ok, warn, fail, unknown, skip; ``message`` says what was found."""
+    """``status`` is one of :data:`STATUSES`; ``message`` says what was found; ``remedy``, when the check's own does not fit."""
 
     status: str
     message: str
     remedy: str = ""
 
 
+Detect = t.Callable[[Context], Finding]
+
+
 class Check(t.NamedTuple):
-    """One check. ``severity`` (fail, warn, info) is the worst it can find; ``remedy`` is the advice when a finding has none of its own."""
+    """One check.
+
+    ``severity`` (fail, warn, info) is the worst it can find; ``what`` is what it looks at, in the words of the documentation;
+    ``remedy`` is the advice when a finding has none of its own; ``source`` is where the host's answer is read.
+    """
 
     id: str
     name: str
     severity: str
+    what: str
     remedy: str
-    detect: t.Callable[["Context"], Finding]
+    source: str
+    detect: Detect
 
 
-class Options(t.NamedTuple):
-    """What is going to run here: the verdicts are about this deployment, not about hosts in general."""
+def verdict(check: Check, context: Context, ignored: t.Mapping[str, str]) -> dict[str, t.Any]:
+    """Run one check; ``ignored`` maps ids to the reasons why their findings do not count.
 
-    root: str = "/"
-    nvidia_smi: str = "nvidia-smi"
-    image_version: str = ""
-    min_gpus: int = 1
-    docker_space_gib: float = 60.0
-    docker_root: str = ""
-    model_path: str = ""
-    model_space_gib: float = 0.0
-    ports: t.Tuple[int, ...] = ()
-
-
-class Context:
-    """What the checks look at, each thing looked at once.
-
-    ``options.root`` is prefixed to the GPU's own paths only (``/proc/driver``, ``/sys/bus/pci``, ``/sys/module``,
-    ``/dev``): hosts that replay a GPU have those elsewhere, while their memory and disks are real.
+    A check that breaks is ``unknown`` with the error, for one broken check must not hide the others.
     """
-
-    def __init__(self, options: Options, run: Runner = run_command, host_root: str = "/") -> None:
-        self.options = options
-        self.run = run
-        self.host_root = host_root
-        self.needs = _cuda.image_needs(options.image_version) if options.image_version else None
-        self._smi: _nvidia.SmiAnswer | None = None
-        self._cards: list[list[dict[str, t.Any]] | None] = []
-
-    @property
-    def cpu_only(self) -> bool:
-        """The image is one of the CPU builds: nothing about GPUs applies."""
-        return self.needs is not None and not self.needs.cuda
-
-    @property
-    def smi(self) -> _nvidia.SmiAnswer:
-        if self._smi is None:
-            self._smi = _nvidia.query_gpus(self.run, self.options.nvidia_smi)
-        return self._smi
-
-    @property
-    def cards(self) -> list[dict[str, t.Any]] | None:
-        """GPUs and NVSwitches on the PCI bus; ``None`` when the bus cannot be seen."""
-        if not self._cards:
-            self._cards.append(_nvidia.pci_cards(self.options.root))
-        return self._cards[0]
-
-    @property
-    def pci_gpus(self) -> list[dict[str, t.Any]] | None:
-        return None if self.cards is None else [card for card in self.cards if card["kind"] == "gpu"]
-
-    @property
-    def driver(self) -> dict[str, t.Any]:
-        return _nvidia.driver_facts(_nvidia.loaded_driver(self.options.root), self.smi.gpus)
-
-    @property
-    def is_wsl(self) -> bool:
-        """Windows' Linux: the driver is Windows', so nothing about kernel modules applies."""
-        return "microsoft" in (_nvidia.read_text(self.host_root, "proc/sys/kernel/osrelease") or "").lower()
-
-
-def verdict(check: Check, context: Context, ignored: t.Container[str]) -> dict[str, t.Any]:
-    """Run one check. A check that breaks is ``unknown`` with the error, for one broken check must not hide the others."""
     try:
         finding = check.detect(context)
     except Exception as error:  # pylint: disable=broad-exception-caught
@@ -115,10 +68,13 @@ def verdict(check: Check, context: Context, ignored: t.Container[str]) -> dict[s
         "name": check.name,
         "severity": check.severity,
         "status": SKIP if is_ignored else status,
+        "found": status,
         "message": finding.message,
-        "remedy": "" if status in (OK, SKIP) else (finding.remedy or check.remedy),
+        # Advice for what is wrong is none for what could not be seen.
+        "remedy": "" if status in (OK, SKIP) else (finding.remedy or ("" if status == UNKNOWN else check.remedy)),
         "ignored": is_ignored,
+        "reason": ignored.get(check.id, "") if is_ignored else "",
     }
 
 
-__all__ = ["Check", "Context", "FAIL", "Finding", "OK", "Options", "SKIP", "UNKNOWN", "WARN", "verdict"]
+__all__ = ["Check", "Detect", "FAIL", "Finding", "INFO", "OK", "SKIP", "STATUSES", "UNKNOWN", "WARN", "verdict"]

@@ -3,18 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""Section D: the driver, from the kernel module up to cuInit."""
+"""Section D, what runs: the driver from the kernel module up to cuInit."""
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
+import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _nvidia
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import NOT_FOUND, TIMED_OUT
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, OK, SKIP, UNKNOWN, WARN, Check, Context, Finding
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import CUINIT_TIMEOUT, Context
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, OK, SKIP, UNKNOWN, WARN, Detect, Finding
 
 # Exit statuses of nvidia-smi (manual page of 550.163.01; 18 is not in it, but real) and what helps.
 SMI_STATUSES = {
@@ -35,9 +36,6 @@ SMI_STATUSES = {
     ),
 }
 DEVICE_NODES = ("nvidiactl", "nvidia-uvm", "nvidia0")
-# cuInit is asked in a process of its own: a sick driver hangs in it, and it may not be undone.
-_CUINIT = "import ctypes,sys\ntry:\n l=ctypes.CDLL('libcuda.so.1')\nexcept OSError:\n sys.exit(100)\nprint(l.cuInit(0))\n"
-CUINIT_TIMEOUT = 30.0
 CUINIT_CODES = {
     100: ("no device", "See the findings about the driver and the device nodes."),
     802: ("the system is not yet initialised", "Start nvidia-fabricmanager at exactly the driver's version."),
@@ -51,15 +49,27 @@ def no_driver_wanted(context: Context) -> Finding | None:
     """Why the questions about a driver do not apply, when they do not."""
     if context.cpu_only:
         return Finding(SKIP, "The image is a CPU build.")
-    if context.options.min_gpus == 0 and not context.pci_gpus:
-        return Finding(SKIP, "There is no GPU, and none is wanted.")
+    if context.pci_gpus == []:
+        return Finding(SKIP, "There is no GPU (see C01).")
+    return None
+
+
+def no_answer(context: Context, smi_too: bool = True) -> Finding | None:
+    """Why a question to the driver has no answer of its own: another check says the same already."""
+    skip = no_driver_wanted(context)
+    if skip:
+        return skip
+    if not context.is_wsl and context.loaded_version is None and context.smi.status != 0:
+        return Finding(SKIP, "The kernel module is not loaded (see D02).")
+    if smi_too and context.smi_failed:
+        return Finding(SKIP, "nvidia-smi fails as a whole (see D07).")
     return None
 
 
 def nouveau(context: Context) -> Finding:
-    if os.path.isdir(os.path.join(context.options.root, "sys/module/nouveau")):
+    if os.path.isdir(context.gpu_path("sys/module/nouveau")):
         return Finding(FAIL, "The nouveau module is loaded and owns the GPU.")
-    if not os.path.isdir(os.path.join(context.options.root, "sys/module")):
+    if not os.path.isdir(context.gpu_path("sys/module")):
         return Finding(UNKNOWN, "/sys/module cannot be seen.")
     return Finding(OK, "nouveau is not loaded")
 
@@ -77,7 +87,7 @@ def module_loaded(context: Context) -> Finding:
 
 
 def smi(context: Context) -> Finding:
-    skip = no_driver_wanted(context)
+    skip = no_answer(context, smi_too=False)
     if skip:
         return skip
     answer = context.smi
@@ -101,7 +111,7 @@ def smi(context: Context) -> Finding:
 
 
 def count(context: Context) -> Finding:
-    skip = no_driver_wanted(context)
+    skip = no_answer(context)
     if skip:
         return skip
     answer = context.smi
@@ -114,8 +124,6 @@ def count(context: Context) -> Finding:
         missing = sorted({gpu["bus_id"] for gpu in context.pci_gpus} - {gpu["bus_id"] for gpu in answer.gpus})
         if missing:
             return Finding(FAIL, f"{len(answer.gpus)} of {len(context.pci_gpus)} GPUs answer; missing: {', '.join(missing)}.")
-    if answer.status not in (0, 14):
-        return Finding(UNKNOWN, "nvidia-smi gave no list to count.")
     if len(answer.gpus) < context.options.min_gpus:
         return Finding(
             FAIL,
@@ -135,6 +143,8 @@ def driver_vs_image(context: Context) -> Finding:
         return Finding(SKIP, "The image is a CPU build.")
     if needs is None:
         return Finding(UNKNOWN, f"What the image tag {tag} needs is in no table.", "Compare the image's NVIDIA_REQUIRE_CUDA with the host yourself.")
+    if context.pci_gpus == []:
+        return Finding(SKIP, "There is no GPU (see C01).")
     version = context.driver["version"]
     if version is None:
         return Finding(UNKNOWN, f"The driver's version is not known; the image {tag} needs {needs.min_driver} or newer (CUDA {needs.cuda}).")
@@ -148,7 +158,7 @@ def driver_vs_image(context: Context) -> Finding:
 
 
 def device_nodes(context: Context) -> Finding:
-    skip = no_driver_wanted(context)
+    skip = no_answer(context, smi_too=False)
     if skip:
         return skip
     if context.is_wsl:
@@ -156,7 +166,7 @@ def device_nodes(context: Context) -> Finding:
     missing, closed = [], []
     for name in DEVICE_NODES:
         try:
-            found = os.stat(os.path.join(context.options.root, "dev", name))
+            found = os.stat(context.gpu_path("dev/" + name))
         except OSError:
             missing.append("/dev/" + name)
             continue
@@ -174,10 +184,10 @@ def device_nodes(context: Context) -> Finding:
 
 
 def cuinit(context: Context) -> Finding:
-    skip = no_driver_wanted(context)
+    skip = no_answer(context)
     if skip:
         return skip
-    status, out, dummy = context.run([sys.executable, "-c", _CUINIT], CUINIT_TIMEOUT)
+    status, out = context.cuinit
     if status == 100:
         return Finding(
             UNKNOWN,
@@ -186,21 +196,30 @@ def cuinit(context: Context) -> Finding:
         )
     if status == TIMED_OUT:
         return Finding(FAIL, f"cuInit did not return within {CUINIT_TIMEOUT:.0f} s.", "Look for Xid lines in the kernel log, then reboot.")
-    code = out.strip()
-    if not code.isdigit():
+    words = out.split()
+    if not words or not all(word.isdigit() for word in words):
         return Finding(UNKNOWN, f"cuInit gave no answer (exit status {status}).")
-    if code == "0":
-        return Finding(OK, "cuInit works")
-    meaning, remedy = CUINIT_CODES.get(int(code), ("see the CUDA driver API's error codes", ""))
-    return Finding(FAIL, f"cuInit returns {code}: {meaning}.", remedy)
+    if words[0] != "0":
+        meaning, remedy = CUINIT_CODES.get(int(words[0]), ("see the CUDA driver API's error codes", ""))
+        return Finding(FAIL, f"cuInit returns {words[0]}: {meaning}.", remedy)
+    found, listed = int(words[-1]) if len(words) > 1 else None, context.smi.gpus
+    # With MIG, and with a lost GPU, the two count different things.
+    comparable = not any(gpu["mig_mode"] == "Enabled" or gpu["faults"] for gpu in listed)
+    if found is not None and comparable and found < len(listed):
+        return Finding(
+            FAIL, f"CUDA sees {found} devices, nvidia-smi lists {len(listed)}.", "Unset CUDA_VISIBLE_DEVICES; look for NVRM lines in the kernel log."
+        )
+    return Finding(OK, f"cuInit works, {found} devices" if found is not None else "cuInit works")
 
 
-CHECKS = (
-    Check("D01", "nouveau", "fail", "Blacklist nouveau (options nouveau modeset=0), update-initramfs -u, reboot.", nouveau),
-    Check("D02", "module_loaded", "fail", "Install NVIDIA's driver and reboot; if it is installed: dkms status, Secure Boot, kernel headers.", module_loaded),
-    Check("D07", "smi", "fail", "Look into the kernel log for NVRM lines.", smi),
-    Check("D09", "count", "fail", "Look for Xid lines in the kernel log and power-cycle the host.", count),
-    Check("D10", "driver_vs_image", "fail", "Upgrade the driver, or use an older image.", driver_vs_image),
-    Check("D15", "device_nodes", "fail", "Run nvidia-modprobe -u -c0, or start nvidia-persistenced.", device_nodes),
-    Check("D16", "cuinit", "fail", "Look into the kernel log for NVRM lines.", cuinit),
-)
+DETECT: t.Mapping[str, Detect] = {
+    "D01": nouveau,
+    "D02": module_loaded,
+    "D07": smi,
+    "D09": count,
+    "D10": driver_vs_image,
+    "D15": device_nodes,
+    "D16": cuinit,
+}
+
+__all__ = ["DETECT", "SMI_STATUSES", "no_answer", "no_driver_wanted"]

@@ -8,9 +8,25 @@
 from __future__ import annotations
 
 import os
+import re
+import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, OK, SKIP, UNKNOWN, Check, Context, Finding
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
+
+NO_BUS = "The PCI bus cannot be seen (/sys/bus/pci/devices)."
+# Architectures whose only kernel module is the proprietary one, and those whose only one is the open one.
+OLDER = "pre-Turing"
+PROPRIETARY_ONLY = ("kepler", "maxwell", "pascal", "volta", OLDER)
+OPEN_ONLY = ("blackwell",)
+
+
+def no_gpu(context: Context) -> Finding | None:
+    """Why a question about cards does not apply, or cannot be answered."""
+    if context.pci_gpus is None:
+        return Finding(SKIP, "WSL2: the GPU is Windows'.") if context.is_wsl else Finding(UNKNOWN, NO_BUS)
+    return None if context.pci_gpus else Finding(SKIP, "There is no GPU.")
 
 
 def gpu_present(context: Context) -> Finding:
@@ -18,9 +34,9 @@ def gpu_present(context: Context) -> Finding:
         return Finding(SKIP, "The image is a CPU build.")
     gpus, wanted = context.pci_gpus, context.options.min_gpus
     if gpus is None:
-        if context.is_wsl and os.path.exists(os.path.join(context.options.root, "dev/dxg")):
+        if context.is_wsl and os.path.exists(context.gpu_path("dev/dxg")):
             return Finding(OK, "WSL2: the GPU is Windows' and shows as /dev/dxg.")
-        return Finding(UNKNOWN, "The PCI bus cannot be seen (/sys/bus/pci/devices).")
+        return Finding(UNKNOWN, NO_BUS)
     if not gpus and wanted:
         return Finding(FAIL, "There is no NVIDIA GPU on the PCI bus.")
     if len(gpus) < wanted:
@@ -31,13 +47,15 @@ def gpu_present(context: Context) -> Finding:
 
 
 def gpu_identified(context: Context) -> Finding:
-    if not context.pci_gpus:
-        return Finding(SKIP, "There is no GPU to identify.")
-    unknown = [gpu for gpu in context.pci_gpus if gpu["name"] is None]
+    nothing = no_gpu(context)
+    if nothing:
+        return Finding(SKIP, nothing.message)
+    gpus = context.pci_gpus or []
+    unknown = [gpu for gpu in gpus if gpu["name"] is None]
     if unknown:
         listed = ", ".join(f"{gpu['bus_id']} (10de:{gpu['device_id']})" for gpu in unknown)
         return Finding(UNKNOWN, f"Not in the table of PCI ids, so older than Turing or very new: {listed}.", "nvidia-smi tells what it is once a driver runs.")
-    return Finding(OK, ", ".join(sorted({gpu["name"] for gpu in context.pci_gpus})))
+    return Finding(OK, ", ".join(sorted({gpu["name"] for gpu in gpus})))
 
 
 def capabilities(context: Context) -> dict[str, tuple[str, str]]:
@@ -45,6 +63,20 @@ def capabilities(context: Context) -> dict[str, tuple[str, str]]:
     found = {gpu["bus_id"]: (gpu["name"], gpu["compute_capability"]) for gpu in context.pci_gpus or [] if gpu["compute_capability"]}
     found.update({gpu["bus_id"]: (gpu["name"], gpu["compute_capability"]) for gpu in context.smi.gpus if gpu["compute_capability"]})
     return found
+
+
+def architectures(context: Context) -> set[str]:
+    """What is known of the cards' architectures, from the driver and else from the bus."""
+    answering = {gpu["bus_id"]: gpu["arch"] for gpu in context.smi.gpus}
+    on_the_bus = {gpu["bus_id"]: architecture_of(gpu) for gpu in context.pci_gpus or []}
+    return {arch for arch in {**on_the_bus, **answering}.values() if arch}
+
+
+def architecture_of(card: t.Mapping[str, t.Any]) -> str | None:
+    """Of a card on the bus; the table begins with Turing, and so do the ids from 1e00 on."""
+    if card["arch"] is None and re.match(r"^[01][0-9a-f]{3}$", card["device_id"]) and card["device_id"] < "1e00":
+        return OLDER
+    return t.cast("str | None", card["arch"])
 
 
 def gpu_supported_by_image(context: Context) -> Finding:
@@ -60,27 +92,125 @@ def gpu_supported_by_image(context: Context) -> Finding:
     if too_old:
         return Finding(FAIL, f"{', '.join(too_old)} cannot run the CUDA {needs.cuda} image {tag}, which needs {needs.min_cc}.")
     seen = {gpu["bus_id"] for gpu in context.pci_gpus or []} | {gpu["bus_id"] for gpu in context.smi.gpus}
+    if context.pci_gpus == [] and not seen:
+        return Finding(SKIP, "There is no GPU.")
     if not found or seen - set(found):
         return Finding(UNKNOWN, "The compute capability of at least one GPU is not known.")
     return Finding(OK, f"every GPU has compute capability {needs.min_cc} or newer, as CUDA {needs.cuda} needs")
 
 
+def module_is_open(context: Context) -> bool | None:
+    """Whether the loaded module, or else the installed one, is the open one; ``None`` without a module."""
+    loaded = context.gpu_text("proc/driver/nvidia/version")
+    if loaded:
+        return "Open Kernel Module" in loaded
+    status, out = context.answer("modinfo", "-F", "license", "nvidia")
+    return "MIT" in out if status == 0 and out.strip() else None
+
+
+def module_flavour(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return Finding(SKIP, nothing.message)
+    is_open = module_is_open(context)
+    if is_open is None:
+        return Finding(SKIP, "There is no kernel module of NVIDIA's.")
+    # A card that answers has the module it needs.
+    answering = {gpu["bus_id"] for gpu in context.smi.gpus}
+    silent = {architecture_of(gpu) or "" for gpu in context.pci_gpus or [] if gpu["bus_id"] not in answering}
+    wrong = sorted(silent & set(PROPRIETARY_ONLY if is_open else OPEN_ONLY))
+    if wrong:
+        have, need = ("open", "proprietary") if is_open else ("proprietary", "open")
+        return Finding(FAIL, f"The kernel module is the {have} one; {', '.join(wrong)} cards work with the {need} one only.")
+    return Finding(OK, f"the {'open' if is_open else 'proprietary'} kernel module serves these cards")
+
+
+def mixed_arch(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return Finding(SKIP, nothing.message)
+    found = architectures(context)
+    if "kepler" in found and len(found) > 1:
+        return Finding(WARN, f"No driver serves these cards together: {', '.join(sorted(found))} (Kepler's last branch is 470).")
+    if found & set(PROPRIETARY_ONLY) and found & set(OPEN_ONLY):
+        return Finding(WARN, f"No kernel module serves these cards together: {', '.join(sorted(found))}.")
+    return Finding(OK, ", ".join(sorted(found)) or "of unknown architecture")
+
+
+def vfio_bound(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return nothing
+    # nouveau has a check of its own.
+    taken = [gpu for gpu in context.pci_gpus or [] if gpu["driver"] not in (None, "nvidia", "nouveau")]
+    if taken:
+        return Finding(FAIL, "; ".join(f"GPU {gpu['bus_id']} is bound to {gpu['driver']}" for gpu in taken) + ".")
+    return Finding(OK, "no GPU is bound to a foreign driver")
+
+
+def bar_sizes(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return nothing
+    without, unseen = [], []
+    for gpu in context.pci_gpus or []:
+        text = context.gpu_text(f"sys/bus/pci/devices/{gpu['bus_id']}/resource")
+        rows = re.findall(r"^0x([0-9a-f]+) 0x([0-9a-f]+) 0x([0-9a-f]+)$", text or "", re.MULTILINE)
+        if not rows:
+            unseen.append(gpu["bus_id"])
+        # The first two windows: registers and memory.
+        elif any(int(start, 16) == 0 and int(flags, 16) & 0x200 for start, dummy, flags in rows[:2]):
+            without.append(gpu["bus_id"])
+    if without:
+        return Finding(WARN, f"No address was assigned to a memory window of {', '.join(without)}.")
+    if unseen:
+        return Finding(UNKNOWN, f"The memory windows of {', '.join(unseen)} cannot be seen.")
+    return Finding(OK, "all memory windows have addresses")
+
+
+def pcie_width(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return nothing
+    narrow = [gpu for gpu in context.pci_gpus or [] if 0 < (gpu["link_width"] or 0) < (gpu["link_width_max"] or 0)]
+    listed = ", ".join(f"{gpu['bus_id']} runs x{gpu['link_width']} of x{gpu['link_width_max']}" for gpu in narrow)
+    # Two cards at eight lanes each are how desktop boards are made.
+    if any(gpu["link_width"] < 8 for gpu in narrow):
+        return Finding(WARN, f"Few PCIe lanes: {listed}.")
+    return Finding(INFO, f"Not all PCIe lanes are in use: {listed}.") if narrow else Finding(OK, "all PCIe lanes are in use")
+
+
+def aer(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return nothing
+    counts = {}
+    for gpu in context.pci_gpus or []:
+        text = "".join(context.gpu_text(f"sys/bus/pci/devices/{gpu['bus_id']}/aer_dev_{kind}") or "" for kind in ("fatal", "nonfatal"))
+        counts[gpu["bus_id"]] = sum(int(number) for number in re.findall(r"^TOTAL_ERR_\w+ (\d+)$", text, re.MULTILINE))
+    bad = [f"{bus_id} ({number})" for bus_id, number in counts.items() if number]
+    return Finding(WARN, f"PCIe errors that were not corrected: {', '.join(bad)}.") if bad else Finding(OK, "no PCIe error is on record")
+
+
 def nvswitch(context: Context) -> Finding:
-    if context.cards is None:
-        return Finding(UNKNOWN, "The PCI bus cannot be seen (/sys/bus/pci/devices).")
-    bridges = [card for card in context.cards if card["kind"] == "nvswitch"]
-    try:
-        bridges += [{"bus_id": name} for name in os.listdir(os.path.join(context.options.root, "proc/driver/nvidia-nvswitch/devices"))]
-    except OSError:
-        pass
-    if bridges:
-        return Finding(OK, "NVSwitch baseboard: CUDA needs a running fabric manager of exactly the driver's version.")
+    if context.cards is None and not context.has_nvswitch:
+        return Finding(SKIP, "WSL2 has no NVSwitch.") if context.is_wsl else Finding(UNKNOWN, NO_BUS)
+    if context.has_nvswitch:
+        return Finding(INFO, "NVSwitch baseboard: CUDA needs a running fabric manager of exactly the driver's version.")
     return Finding(OK, "no NVSwitch")
 
 
-CHECKS = (
-    Check("C01", "gpu_present", "fail", 'Look at PCI passthrough, risers, power and the BIOS setting "Above 4G Decoding".', gpu_present),
-    Check("C02", "gpu_identified", "info", "", gpu_identified),
-    Check("C03", "gpu_supported_by_image", "fail", "Use an older image (v2.x and before bring CUDA 12), or another card.", gpu_supported_by_image),
-    Check("C10", "nvswitch", "info", "", nvswitch),
-)
+DETECT: t.Mapping[str, Detect] = {
+    "C01": gpu_present,
+    "C02": gpu_identified,
+    "C03": gpu_supported_by_image,
+    "C04": module_flavour,
+    "C05": mixed_arch,
+    "C06": vfio_bound,
+    "C07": bar_sizes,
+    "C08": pcie_width,
+    "C09": aer,
+    "C10": nvswitch,
+}
+
+__all__ = ["DETECT", "architectures"]

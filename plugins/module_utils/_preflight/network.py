@@ -3,19 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""Section H: the network, before anything is installed."""
+"""Section H: the network, and who listens already."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import http.client
+import ipaddress
 import json
+import os
+import re
 import socket
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, OK, SKIP, UNKNOWN, WARN, Check, Context, Finding
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _mirror
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import _http_probe
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
 
 PROBE_TIMEOUT = 3.0
+# Where Docker puts its networks unless it is told otherwise.
+DOCKER_POOLS = ("172.17.0.0/16",)
+OWN_INTERFACES = ("docker", "br-", "veth", "lo")
+ETHERNET_MTU = 1500
 
 
 def port_is_free(port: int) -> bool | None:
@@ -41,19 +52,6 @@ def get_json(connection: http.client.HTTPConnection, path: str) -> t.Any:
         return None
     finally:
         connection.close()
-
-
-class DockerConnection(http.client.HTTPConnection):
-    """HTTP over Docker's socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def is_xinference(port: int) -> bool:
@@ -85,7 +83,8 @@ def ports_free(context: Context) -> Finding:
         if free is not False or is_xinference(port):
             continue
         # A server that is still starting does not answer yet.
-        ours = published_by_xinference(port, get_json(DockerConnection("/var/run/docker.sock", PROBE_TIMEOUT), "/containers/json"))
+        docker = context.docker
+        ours = published_by_xinference(port, None if docker.state in ("denied", "stopped") else list(docker.containers))
         if not ours:
             (unsure if ours is None else strangers).append(str(port))
     if strangers:
@@ -97,4 +96,214 @@ def ports_free(context: Context) -> Finding:
     return Finding(OK, "the ports are free, or Xinference's already")
 
 
-CHECKS = (Check("H06", "ports_free", "fail", "Stop what listens there, or choose another port (xinference_port).", ports_free),)
+def xinference_runs(context: Context) -> bool:
+    """Whether Xinference is up on one of its ports, or at least in a container."""
+    if any("xinference" in str(container.get("Image", "")) for container in context.docker.containers):
+        return True
+    return any(port_is_free(port) is False and is_xinference(port) for port in context.options.ports)
+
+
+def resolve(name: str) -> tuple[str, list[str]]:
+    """An error's words, or the addresses of a name."""
+    try:
+        return "", sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)})
+    except OSError as error:
+        return str(error), []
+
+
+def resolved(context: Context) -> dict[str, tuple[str, list[str]]]:
+    """Every name in use with what it resolves to; getaddrinfo knows no timeout, so a slow resolver is left behind."""
+
+    def look() -> dict[str, tuple[str, list[str]]]:
+        names = _http_probe.host_names(context)
+        pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
+        asked = {name: pool.submit(resolve, name) for name in names}
+        done, dummy = concurrent.futures.wait(asked.values(), timeout=2 * _http_probe.TIMEOUT)
+        pool.shutdown(wait=False)
+        return {name: future.result() if future in done else ("no answer in time", []) for name, future in asked.items()}
+
+    return context.once("names", look)
+
+
+def dns(context: Context) -> Finding:
+    found = resolved(context)
+    if not found:
+        return Finding(SKIP, "No server is named by its name.")
+    bad = [f"{name} ({problem})" for name, (problem, dummy) in found.items() if problem]
+    poisoned = [name for name, (dummy, addresses) in found.items() if name != "localhost" and addresses and all(is_nowhere(address) for address in addresses)]
+    if bad or poisoned:
+        return Finding(
+            FAIL, "; ".join([f"no address for {', '.join(bad)}"] * bool(bad) + [f"{', '.join(poisoned)} resolves to this host itself"] * bool(poisoned)) + "."
+        )
+    return Finding(OK, f"{len(found)} names resolve")
+
+
+def is_nowhere(address: str) -> bool:
+    """A block list's answer."""
+    try:
+        parsed = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return False
+    return parsed.is_loopback or parsed.is_unspecified
+
+
+def refusals(context: Context, urls: t.Sequence[str], fits: t.Callable[[_http_probe.Answer], str]) -> list[str]:
+    """What is wrong with the answers to some URLs, one sentence each."""
+    answers = _http_probe.all_answers(context)
+    found = []
+    for url in urls:
+        answer = answers[url]
+        problem = answer.problem or fits(answer)
+        if problem:
+            found.append(f"{without_user(url)}: {problem}")
+    return found
+
+
+def without_user(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def index_problem(answer: _http_probe.Answer) -> str:
+    if answer.html:
+        return "a web page instead of an index: a portal or a block page"
+    if answer.status != 200:
+        return f"status {answer.status}"
+    return "" if b"-----BEGIN PGP SIGNED" in answer.body[:4096] else "an index without a signature"
+
+
+def page_problem(answer: _http_probe.Answer) -> str:
+    # A hub that wants a token, and an index that lists nothing, are there.
+    return "" if answer.status < 500 and answer.status != 404 else f"status {answer.status}"
+
+
+def apt_repos(context: Context) -> Finding:
+    urls = _http_probe.apt_urls(context)
+    if not urls:
+        return Finding(SKIP, "No repository was named.")
+    bad = refusals(context, urls, index_problem)
+    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} apt repositories answer")
+
+
+def model_hub(context: Context) -> Finding:
+    urls = context.options.model_hubs
+    if not urls:
+        return Finding(SKIP, "No model hub is going to be used.")
+    bad = refusals(context, urls, page_problem)
+    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} model hubs answer")
+
+
+def pypi(context: Context) -> Finding:
+    urls = context.options.package_indexes
+    if not urls:
+        return Finding(SKIP, "No package index is going to be used.")
+    bad = refusals(context, urls, page_problem)
+    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} package indexes answer")
+
+
+def registry_mirrors(context: Context) -> Finding:
+    urls = context.options.mirrors
+    if not urls:
+        return Finding(SKIP, "No registry mirror is going to be used.")
+    images = [image for image in map(_mirror.parse_image, context.options.mirror_images) if image]
+    verdicts = _mirror.probe_all(urls, images, _mirror.urllib_fetch(), _http_probe.TIMEOUT, 3 * _http_probe.TIMEOUT)
+    bad = [f"{without_user(entry.url)}: {entry.reason}" for entry in verdicts if not entry.usable]
+    if bad and len(bad) == len(urls):
+        return Finding(FAIL, f"No mirror is usable. {'; '.join(bad)}.")
+    if bad:
+        return Finding(
+            WARN,
+            f"{len(bad)} of {len(urls)} mirrors are not usable. {'; '.join(bad)}.",
+            "Take it out of docker_registry_mirrors; the role docker leaves it out.",
+        )
+    return Finding(OK, f"{len(urls)} mirrors serve the images")
+
+
+def forward(context: Context) -> Finding:
+    if re.search(r"^ENABLED=yes", context.text("etc/ufw/ufw.conf") or "", re.MULTILINE | re.IGNORECASE):
+        return Finding(WARN, "ufw is on: ports that Docker publishes are open all the same.")
+    return Finding(OK, "no ufw")
+
+
+def firewalld(context: Context) -> Finding:
+    if context.active("firewalld"):
+        return Finding(WARN, "firewalld runs: each of its reloads takes Docker's rules away.")
+    return Finding(OK, "no firewalld")
+
+
+def routes(context: Context) -> list[tuple[str, ipaddress.IPv4Network]]:
+    """(interface, network) of the IPv4 routes, without the default one."""
+    found = []
+    for line in (context.text("proc/net/route") or "").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or fields[1] == "00000000":
+            continue
+        address, mask = (ipaddress.IPv4Address(bytes.fromhex(fields[at])[::-1]) for at in (1, 7))
+        found.append((fields[0], ipaddress.IPv4Network(f"{address}/{mask}", strict=False)))
+    return found
+
+
+def subnet_overlap(context: Context) -> Finding:
+    document = context.daemon_json or ""
+    if '"bip"' in document or '"default-address-pools"' in document:
+        return Finding(OK, "daemon.json chooses Docker's networks")
+    pools = [ipaddress.IPv4Network(pool) for pool in DOCKER_POOLS]
+    clashes = [
+        f"{network} ({name})" for name, network in routes(context) if not name.startswith(OWN_INTERFACES) and any(network.overlaps(pool) for pool in pools)
+    ]
+    if clashes:
+        return Finding(WARN, f"Docker's {DOCKER_POOLS[0]} is also routed by this host: {', '.join(clashes)}.")
+    return Finding(OK, "Docker's networks do not overlap with the host's routes")
+
+
+def default_interface(context: Context) -> str:
+    for line in (context.text("proc/net/route") or "").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
+            return fields[0]
+    return ""
+
+
+def mtu(context: Context) -> Finding:
+    interface = default_interface(context)
+    text = (context.text(f"sys/class/net/{interface}/mtu") or "").strip() if interface else ""
+    if not text.isdigit():
+        return Finding(UNKNOWN, "The interface of the default route is not known.")
+    if int(text) < ETHERNET_MTU and '"mtu"' not in (context.daemon_json or ""):
+        return Finding(WARN, f"The MTU of {interface} is {text}, and Docker's networks use {ETHERNET_MTU}.")
+    return Finding(OK, f"the MTU of {interface} is {text}")
+
+
+def proxy_env(context: Context) -> Finding:
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    found = any(os.environ.get(name) for name in names) or re.search(
+        r"^\s*(export\s+)?https?_proxy=", context.text("etc/environment") or "", re.MULTILINE | re.IGNORECASE
+    )
+    return Finding(INFO, "A proxy is set in the environment; Docker needs its own (see G19).") if found else Finding(OK, "no proxy in the environment")
+
+
+def ipv6(context: Context) -> Finding:
+    names = [name for name, (dummy, addresses) in resolved(context).items() if any(":" in address for address in addresses)]
+    if not names:
+        return Finding(SKIP, "No name in use has an IPv6 address.")
+    has_route = any(line.startswith("0" * 32 + " 00 ") and " lo" not in line[-4:] for line in (context.text("proc/net/ipv6_route") or "").splitlines())
+    if has_route:
+        return Finding(OK, "IPv6 has a route")
+    return Finding(INFO, f"{', '.join(names[:3])} has IPv6 addresses and this host no route to them.")
+
+
+DETECT: t.Mapping[str, Detect] = {
+    "H01": dns,
+    "H02": apt_repos,
+    "H03": registry_mirrors,
+    "H04": model_hub,
+    "H05": pypi,
+    "H06": ports_free,
+    "H07": forward,
+    "H08": firewalld,
+    "H09": subnet_overlap,
+    "H10": mtu,
+    "H11": proxy_env,
+    "H13": ipv6,
+}
+
+__all__ = ["DETECT", "is_xinference", "port_is_free", "published_by_xinference", "xinference_runs"]

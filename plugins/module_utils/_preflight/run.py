@@ -3,25 +3,100 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""All checks in the order of the deployment: nothing later can be judged better by running earlier."""
+"""All checks, side by side, and the facts that their verdicts rest on."""
 
 from __future__ import annotations
 
+import concurrent.futures
+import time
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _model_memory
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner, run_command
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import disk, docker, driver, hardware, health, host, network
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, Context, Options, verdict
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import (
+    disk,
+    docker,
+    driver,
+    driver_install,
+    hardware,
+    health,
+    host,
+    network,
+    nvswitch,
+    toolkit,
+)
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context, Model, Options
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, Check, verdict
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.catalog import CATALOG
 
-SECTIONS = (host, hardware, disk, driver, health, docker, network)
-CHECKS = tuple(check for section in SECTIONS for check in section.CHECKS)
-IDS = tuple(check.id for check in CHECKS)
+SECTIONS = (host, disk, hardware, driver, driver_install, health, nvswitch, docker, toolkit, network)
+DETECT = {name: detect for section in SECTIONS for name, detect in section.DETECT.items()}
+CHECKS = tuple(Check(name, *entry, DETECT[name]) for name, entry in CATALOG.items())
+IDS = tuple(CATALOG)
+# Most of a check's time is waiting for a command or a server.
+WORKERS = 24
 
 
-def preflight(options: Options, ignored: t.Collection[str] = (), run: Runner = run_command, host_root: str = "/") -> dict[str, t.Any]:
-    """Every verdict, and the facts they rest on: ``verdicts``, ``failures`` (ids), ``summary``, ``gpus``, ``driver``, ``image``."""
+def model_of(declared: t.Mapping[str, t.Any]) -> Model:
+    """A declared model as what it takes here; 0 GiB for what no table knows."""
+    wanted = str(declared.get("n_gpu")).lower()
+    gpus = max(int(wanted), 1) if wanted.isdigit() else 1
+    vram = 0.0 if wanted in ("cpu", "0") else _model_memory.vram_gib(declared, gpus) or 0.0
+    return Model(str(declared.get("uid") or declared.get("name") or "?"), vram, gpus, _model_memory.disk_gib(declared) or 0.0)
+
+
+def reasons_of(ignore: t.Any) -> dict[str, str]:
+    """Checks to ignore and why: a mapping of ids to reasons, or a list of ids and of mappings with ``id`` and ``reason``.
+
+    Raises :class:`ValueError` with a sentence for what is neither, and for ids that no check has.
+    """
+    found: dict[str, str] = {}
+    if isinstance(ignore, dict):
+        found = {str(name): str(reason or "") for name, reason in ignore.items()}
+    elif isinstance(ignore, (list, tuple)):
+        for entry in ignore:
+            if isinstance(entry, dict) and entry.get("id"):
+                found[str(entry["id"])] = str(entry.get("reason") or "")
+            elif isinstance(entry, str):
+                found[entry] = ""
+            else:
+                raise ValueError(f"ignore has an entry that is neither an id nor a mapping with id and reason: {entry!r}.")
+    elif ignore:
+        raise ValueError(f"ignore has to be a mapping of ids to reasons, or a list, not {ignore!r}.")
+    strangers = sorted(set(found) - set(IDS))
+    if strangers:
+        raise ValueError(f"ignore names checks that do not exist: {', '.join(strangers)}. The checks are {', '.join(IDS)}.")
+    return found
+
+
+def gpu_facts(context: Context) -> list[dict[str, t.Any]]:
+    """What the driver says of the GPUs, with what only the bus and the MIG list know."""
+    cards = {card["bus_id"]: card for card in context.pci_gpus or []}
+    instances = health.mig_instances(context)
+    facts = []
+    for gpu in context.smi.gpus:
+        card = cards.get(gpu["bus_id"], {})
+        facts.append(
+            {
+                **gpu,
+                "arch": gpu["arch"] or card.get("arch"),
+                "numa_node": card.get("numa_node"),
+                "mig_instances": None if instances is None else instances.get(gpu["index"], 0),
+            }
+        )
+    return facts
+
+
+def preflight(options: Options, ignored: t.Mapping[str, str] | None = None, run: Runner = run_command, host_root: str = "/") -> dict[str, t.Any]:
+    """Every verdict, and the facts they rest on.
+
+    ``ignored`` maps ids to the reasons why their findings do not count. Returns ``verdicts``, ``failures`` (ids),
+    ``summary``, ``gpus``, ``pci_gpus``, ``driver``, ``cuda``, ``image``, ``host_cuda`` and ``seconds``.
+    """
+    started = time.monotonic()
     context = Context(options, run, host_root)
-    verdicts = [verdict(check, context, ignored) for check in CHECKS]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        verdicts = list(pool.map(lambda check: verdict(check, context, ignored or {}), CHECKS))
     summary: dict[str, int] = {}
     for entry in verdicts:
         summary[entry["status"]] = summary.get(entry["status"], 0) + 1
@@ -30,14 +105,22 @@ def preflight(options: Options, ignored: t.Collection[str] = (), run: Runner = r
         "verdicts": verdicts,
         "failures": [entry["id"] for entry in verdicts if entry["status"] == FAIL],
         "summary": summary,
-        "gpus": context.smi.gpus,
+        "gpus": gpu_facts(context),
         "pci_gpus": context.pci_gpus or [],
         "driver": context.driver,
         "cuda": context.driver["cuda"],
-        "image": {"version": options.image_version, "cuda": needs.cuda, "min_driver": needs.min_driver, "min_compute_capability": needs.min_cc}
-        if needs
-        else {"version": options.image_version, "cuda": None, "min_driver": None, "min_compute_capability": None},
+        "image": {
+            "version": options.image_version,
+            "cuda": needs.cuda if needs else None,
+            "min_driver": needs.min_driver if needs else None,
+            "min_compute_capability": needs.min_cc if needs else None,
+        },
+        "host_cuda": {
+            "toolkit": [{"version": version, "where": where} for version, where in driver_install.cuda_toolkits(context)],
+            "cudnn": [{"version": version, "where": where} for version, where in driver_install.cudnns(context)],
+        },
+        "seconds": round(time.monotonic() - started, 2),
     }
 
 
-__all__ = ["CHECKS", "IDS", "preflight"]
+__all__ = ["CHECKS", "IDS", "Options", "model_of", "preflight", "reasons_of"]

@@ -93,5 +93,6 @@ def _pci(address: str, device: str, pci_class: str, subsystem: str) -> dict[str,
         "numa_node": "0",
         "current_link_width": "16",
         "max_link_width": "16",
+        "resource": "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200",
     }
     return {f"{base}/{name}": f"{value}\n" for name, value in values.items()}

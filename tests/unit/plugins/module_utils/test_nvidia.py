@@ -24,12 +24,14 @@ def h100(index, bus, memory="81559, 0, 81022"):
 def test_a_healthy_row_becomes_facts():
     gpus, noise = _nvidia.parse_rows(rows(h100(0, "1A")), _nvidia.FIELDS)
     assert noise == []
-    assert gpus == [
+    told = {key: value for key, value in gpus[0].items() if value is not None and key != "throttle_bits"}
+    assert [told] == [
         {
             "index": 0,
             "uuid": "GPU-00000000-0000-4000-8000-000000000000",
             "bus_id": "0000:1a:00.0",
             "name": "NVIDIA H100 80GB HBM3",
+            "arch": "hopper",
             "compute_capability": "9.0",
             "memory_total_mib": 81559,
             "memory_used_mib": 0,
@@ -77,10 +79,13 @@ def test_a_driver_that_does_not_know_a_field_is_asked_again_without_it():
         asked.append(argv[1])
         if "compute_cap" in argv[1]:
             return 2, 'Field "compute_cap" is not a valid field to query.\n', ""
-        return 0, "0, GPU-1, 00000000:01:00.0, GeForce GTX 1080, 470.256.02, 8119, 0, 8119, [N/A], [N/A], Disabled\n", ""
+        rest = ", [N/A]" * (asked[-1].count(",") - 10)
+        return 0, "0, GPU-1, 00000000:01:00.0, GeForce GTX 1080, 470.256.02, 8119, 0, 8119, [N/A], [N/A], Disabled" + rest + "\n", ""
 
-    answer = _nvidia.query_gpus(run)
+    answer = _nvidia.query_gpus(run, driver_version="470.256.02")
     assert len(asked) == 2
+    # A driver whose version is known is not asked for what only newer ones know.
+    assert "gpu_recovery_action" not in asked[0]
     assert answer.status == 0
     # Old drivers leave out the leading NVIDIA; the table knows the card under both names.
     assert answer.gpus[0]["compute_capability"] == "6.1"
