@@ -137,7 +137,7 @@ class Fleet:
 
         images.ensure(f"http://{self.services_address()}:5000")
         images.ensure_models()
-        for make in (dify.build_release, dify.build_repository, dify.build_plugin):
+        for make in (dify.build_releases, dify.build_repository, dify.build_plugin):
             make(self.archives)
 
     def services_address(self) -> str:

@@ -155,8 +155,11 @@ DIFY = Step(
 )
 
 
-def _dify(name: str, tag: str, part: str, port: int, folder: str, user: str = "") -> ImageSpec:
+def _dify(name: str, tag: str, part: str, port: int, folder: str, user: str = "", version: str = "") -> ImageSpec:
+    """``version``: of Dify, where it is not the newest that the stand-in can be."""
     env = [f"DIFY_IMAGE={part}", "PYTHONPATH=/opt", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
+    if version:
+        env.append(f"STANDIN_DIFY_VERSION={version}")
     config: t.Dict[str, t.Any] = {
         "Env": env,
         "Entrypoint": ["/bin/bash", "/entrypoint.sh"],
@@ -241,4 +244,9 @@ IMAGES: t.Tuple[ImageSpec, ...] = (
     _dify("dify-sandbox", "0.2.15", "sandbox", 8194, "/app"),
     _dify("dify-agent-backend", "1.16.1", "agent_backend", 5003, "/app"),
     _dify("dify-agent-local-sandbox", "1.16.1", "local_sandbox", 8195, "/app"),
+    # A release to upgrade from: its api ran as root still, before 1.10.1.
+    _dify("dify-api", "1.9.2", "api", 5001, "/app/api", version="1.9.2"),
+    _dify("dify-web", "1.9.2", "web", 3000, "/app/web", version="1.9.2"),
+    _dify("dify-plugin-daemon", "0.3.3-local", "plugin_daemon", 5002, "/app", version="1.9.2"),
+    _dify("dify-sandbox", "0.2.12", "sandbox", 8194, "/app", version="1.9.2"),
 )

@@ -15,54 +15,91 @@ import threading
 import zipfile
 
 import pytest
+import yaml
 
+from tests.fleet.images.catalog import IMAGES
 from tests.fleet.standins.dify import build
 from tests.fleet.standins.dify.dify_standin import errors, packages, rag, security
 from tests.fleet.standins.dify.dify_standin.config import Settings
+from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS
 from tests.fleet.standins.dify.dify_standin.http import Request, Router, reply
 from tests.fleet.standins.dify.dify_standin.storage import MemoryCache, SqliteDatabase, migrate, schema_ready
 
-RELEASE = pathlib.Path(build.HERE, "release", "docker")
+releases = pytest.mark.parametrize("version", build.RELEASES)
+
+
+def text_of(version: str, place: str) -> str:
+    return build.release_files(version)[f"docker/{place}"].read_text(encoding="utf-8")
 
 
 def test_archives_are_the_same_each_time(tmp_path: pathlib.Path) -> None:
-    for make in (build.build_release, build.build_plugin):
-        assert make(tmp_path / "a").read_bytes() == make(tmp_path / "b").read_bytes()
+    assert build.build_plugin(tmp_path / "a").read_bytes() == build.build_plugin(tmp_path / "b").read_bytes()
+    for one, other in zip(build.build_releases(tmp_path / "a"), build.build_releases(tmp_path / "b"), strict=True):
+        assert one.read_bytes() == other.read_bytes()
 
 
-def test_release_archive_unpacks_as_a_release_tag_does(tmp_path: pathlib.Path) -> None:
-    with tarfile.open(build.build_release(tmp_path)) as archive:
+@releases
+def test_release_archive_unpacks_as_a_release_tag_does(tmp_path: pathlib.Path, version: str) -> None:
+    with tarfile.open(build.build_release(tmp_path, version)) as archive:
         names = archive.getnames()
-    assert {name.split("/")[0] for name in names} == {"dify-1.16.1"}
+        assert all(entry.mode == (0o755 if entry.isdir() or entry.name.endswith(".sh") else 0o644) for entry in archive)
+    assert {name.split("/")[0] for name in names} == {f"dify-{version}"}
     for name in ("docker-compose.yaml", ".env.example", "nginx/docker-entrypoint.sh", "ssrf_proxy/squid.conf.template", "volumes/sandbox/conf/config.yaml"):
-        assert f"dify-1.16.1/docker/{name}" in names
+        assert f"dify-{version}/docker/{name}" in names
+    # The layout with envs/ came with 1.14.1.
+    assert (f"dify-{version}/docker/envs" in names) == (version == "1.16.1")
 
 
-def test_repository_can_be_cloned_at_the_tag(tmp_path: pathlib.Path) -> None:
+def test_repository_can_be_cloned_at_every_tag(tmp_path: pathlib.Path) -> None:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
     heads = [git("--git-dir", str(build.build_repository(tmp_path / name)), "rev-parse", "1.16.1") for name in ("a", "b")]
     assert heads[0] == heads[1]
-    git("-c", "advice.detachedHead=false", "clone", "--quiet", "--branch", "1.16.1", str(tmp_path / "a" / "dify.git"), str(tmp_path / "clone"))
-    for path in (build.HERE / "release").rglob("*"):
-        if path.is_file():
-            assert (tmp_path / "clone" / path.relative_to(build.HERE / "release")).read_bytes() == path.read_bytes()
+    for version in build.RELEASES:
+        clone = tmp_path / version
+        git("-c", "advice.detachedHead=false", "clone", "--quiet", "--branch", version, str(tmp_path / "a" / "dify.git"), str(clone))
+        found = {path.relative_to(clone).as_posix(): path.read_bytes() for path in clone.rglob("*") if path.is_file() and ".git" not in path.parts}
+        assert found == {place: source.read_bytes() for place, source in build.release_files(version).items()}
 
 
-def test_every_mounted_file_is_in_the_release() -> None:
+@releases
+def test_every_mounted_file_is_in_the_release(version: str) -> None:
     """Docker would make a directory of a missing one."""
-    text = (RELEASE / "docker-compose.yaml").read_text(encoding="utf-8")
-    for source in re.findall(r"^\s+- (\./(?:nginx|ssrf_proxy)\S*?):", text, re.MULTILINE):
-        assert (RELEASE / source).exists(), source
+    for source in re.findall(r"^\s+- \./((?:nginx|ssrf_proxy)\S*?):", text_of(version, "docker-compose.yaml"), re.MULTILINE):
+        places = [place for place in build.release_files(version) if f"{place}/".startswith(f"docker/{source}/")]
+        assert places, source
 
 
-def test_defaults_of_env_example_and_compose_agree() -> None:
-    compose = dict(re.findall(r"\$\{([A-Z_]+):-([^{}]*)\}", (RELEASE / "docker-compose.yaml").read_text(encoding="utf-8")))
-    example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (RELEASE / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+@releases
+def test_every_image_of_the_release_is_made(version: str) -> None:
+    made = {image.name.removeprefix("library/") for image in IMAGES}
+    wanted = set(re.findall(r"^\s+image: (\S+)$", text_of(version, "docker-compose.yaml"), re.MULTILINE))
+    assert wanted - made == {"certbot/certbot"}
+    assert f"langgenius/dify-plugin-daemon:{GENERATIONS[version].daemon}" in wanted
+
+
+@releases
+def test_images_know_the_version_that_they_are(version: str) -> None:
+    image = next(image for image in IMAGES if image.name == f"langgenius/dify-api:{version}")
+    environment = dict(entry.split("=", 1) for entry in image.full_config()["Env"])
+    assert Settings.from_environment(environment).version == version
+
+
+@releases
+def test_defaults_of_env_example_and_compose_agree(version: str) -> None:
+    compose = dict(re.findall(r"\$\{([A-Z_]+):-([^{}]*)\}", text_of(version, "docker-compose.yaml")))
+    example = dict(re.findall(r"^([A-Z_]+)=(.*)$", text_of(version, ".env.example"), re.MULTILINE))
     # The public default leaves anonymous access open: 1.16.1's example does, its compose file does not.
     differing = {name for name in compose.keys() & example.keys() if compose[name] != example[name]}
     assert differing <= {"WEAVIATE_AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "DIFY_AGENT_SERVER_SECRET_KEY"}
+
+
+def test_before_1_14_1_only_a_list_of_variables_reaches_the_api() -> None:
+    api = yaml.safe_load(text_of("1.9.2", "docker-compose.yaml"))["services"]["api"]
+    assert "env_file" not in api
+    assert "SECRET_KEY" in api["environment"]
+    assert "ADMIN_API_KEY" not in api["environment"]
 
 
 def test_unique_identifier_follows_content_not_packing() -> None:

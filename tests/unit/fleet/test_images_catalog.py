@@ -28,6 +28,11 @@ def test_names_are_those_of_docker_hub():
         "langgenius/dify-sandbox:0.2.15",
         "langgenius/dify-agent-backend:1.16.1",
         "langgenius/dify-agent-local-sandbox:1.16.1",
+        # A release to upgrade from.
+        "langgenius/dify-api:1.9.2",
+        "langgenius/dify-web:1.9.2",
+        "langgenius/dify-plugin-daemon:0.3.3-local",
+        "langgenius/dify-sandbox:0.2.12",
     }
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds what the fleet's services host serves of Dify: the release as an archive and as a git repository,
+"""Builds what the fleet's services host serves of Dify: the releases as archives and as a git repository,
 and the Xinference plugin, all stand-ins.
 
 They are deterministic: the same sources give the same bytes, so that checksums can be pinned and caches hit.
@@ -27,6 +27,8 @@ from tests.fleet.standins.dify.dify_standin import VERSION, packages
 
 HERE = pathlib.Path(__file__).resolve().parent
 PLUGIN_VERSION = "0.0.15"
+# The releases whose archives and images there are, oldest first.
+RELEASES = ("1.9.2", VERSION)
 _EXECUTABLE = (".sh",)
 _NOTE = (
     "This package is a stand-in for the plugin langgenius/xinference, made for the test fleet of llmops.dify_xinference.\n"
@@ -34,32 +36,54 @@ _NOTE = (
 )
 
 
-def build_release(out_dir: pathlib.Path | str) -> pathlib.Path:
-    """``dify-<version>.tar.gz`` as a download of the release tag looks (top folder ``dify-<version>/``); returns its path."""
-    target = pathlib.Path(out_dir, f"dify-{VERSION}.tar.gz")
+def release_files(version: str = VERSION) -> dict[str, pathlib.Path]:
+    """Place in the release -> source. An older release is the newest one's files under its own, without the layout it does not have yet."""
+    newest = _files(HERE / "release")
+    if version == VERSION:
+        return newest
+    shared = {place: source for place, source in newest.items() if not place.startswith("docker/envs/")}
+    return dict(sorted({**shared, **_files(HERE / f"release-{version}")}.items()))
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def build_release(out_dir: pathlib.Path | str, version: str = VERSION) -> pathlib.Path:
+    """``dify-<version>.tar.gz`` as a download of the release tag looks (top folder ``dify-<version>/``); returns its path.
+
+    :param version: one of ``RELEASES``.
+    """
+    target = pathlib.Path(out_dir, f"dify-{version}.tar.gz")
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = HERE / "release"
+    files = release_files(version)
+    folders = {str(parent) for place in files for parent in pathlib.PurePosixPath(place).parents}
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for path in [source, *sorted(source.rglob("*"))]:
-            name = pathlib.PurePosixPath(f"dify-{VERSION}", path.relative_to(source).as_posix())
-            entry = tarfile.TarInfo(str(name))
-            entry.mode = 0o755 if path.is_dir() or path.suffix in _EXECUTABLE else 0o644
-            if path.is_dir():
+        for place in sorted([*files, *folders]):
+            entry = tarfile.TarInfo(str(pathlib.PurePosixPath(f"dify-{version}", place)))
+            executable = place in folders or place.endswith(_EXECUTABLE)
+            entry.mode = 0o755 if executable else 0o644
+            if place in folders:
                 entry.type = tarfile.DIRTYPE
                 archive.addfile(entry)
                 continue
-            content = path.read_bytes()
+            content = files[place].read_bytes()
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     target.write_bytes(gzip.compress(raw.getvalue(), mtime=0))
     return target
 
 
-def build_repository(out_dir: pathlib.Path | str) -> pathlib.Path:
-    """``dify.git`` with the release as tag ``<version>``, for any web server (git's plain HTTP); returns its path.
+def build_releases(out_dir: pathlib.Path | str) -> list[pathlib.Path]:
+    """The archives of all ``RELEASES``."""
+    return [build_release(out_dir, version) for version in RELEASES]
 
-    The same sources give the same commit. Raises CalledProcessError when git fails.
+
+def build_repository(out_dir: pathlib.Path | str) -> pathlib.Path:
+    """``dify.git`` with the releases as tags ``<version>``, for any web server (git's plain HTTP); returns its path.
+
+    The same sources give the same commits. Raises CalledProcessError when git fails.
     """
     target = pathlib.Path(out_dir, "dify.git")
     when = "2026-01-01T00:00:00Z"
@@ -70,15 +94,22 @@ def build_repository(out_dir: pathlib.Path | str) -> pathlib.Path:
     env.update(names, GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
     with tempfile.TemporaryDirectory() as scratch:
         tree, bare = pathlib.Path(scratch, "tree"), pathlib.Path(scratch, "dify.git")
-        shutil.copytree(HERE / "release", tree)
+        tree.mkdir()
 
         def git(*arguments: str) -> None:
             subprocess.run(["git", *arguments], cwd=tree, env=env, check=True, capture_output=True)
 
         git("init", "--quiet", "--initial-branch=main")
-        git("add", "--all", "--force")
-        git("commit", "--quiet", "--message", f"Stand-in of Dify {VERSION}")
-        git("tag", VERSION)
+        for version in RELEASES:
+            for path in tree.iterdir():
+                if path.name != ".git":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for place, source in release_files(version).items():
+                pathlib.Path(tree, place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, pathlib.Path(tree, place))
+            git("add", "--all", "--force")
+            git("commit", "--quiet", "--message", f"Stand-in of Dify {version}")
+            git("tag", version)
         git("clone", "--quiet", "--bare", str(tree), str(bare))
         git("--git-dir", str(bare), "update-server-info")
         shutil.rmtree(target, ignore_errors=True)
@@ -130,11 +161,11 @@ def build_plugin(out_dir: pathlib.Path | str) -> pathlib.Path:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m tests.fleet.standins.dify.build <folder>`` writes all three and says where."""
+    """``python -m tests.fleet.standins.dify.build <folder>`` writes them all and says where."""
     if len(arguments) != 1:
         print("usage: python -m tests.fleet.standins.dify.build <folder>", file=sys.stderr)
         return 2
-    for path in (build_release(arguments[0]), build_repository(arguments[0]), build_plugin(arguments[0])):
+    for path in (*build_releases(arguments[0]), build_repository(arguments[0]), build_plugin(arguments[0])):
         print(path)
     return 0
 
