@@ -19,6 +19,9 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
+# Seconds to wait, in all, for a plugin daemon that is down: one that is restarted takes about a minute.
+DAEMON_WAIT = 90.0
+
 
 def connection_arguments() -> dict[str, dict[str, t.Any]]:
     return {
@@ -124,6 +127,7 @@ def client_of(module: AnsibleModule) -> DifyClient:
         email=params["email"],
         password=params["password"],
         workspace_id=params["workspace_id"],
+        daemon_wait=DAEMON_WAIT,
     )
 
 

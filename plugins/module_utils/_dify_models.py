@@ -71,6 +71,7 @@ class Registrar:
         self.entries: dict[tuple[str, str], dict[str, t.Any]] = {}
         self.notes: list[str] = []
         self._schema: ProviderSchema | None = None
+        self._early: dict[str, dict[str, str] | None] = {}
 
     # -- what is there ---------------------------------------------------------------------------------------------------
 
@@ -119,8 +120,15 @@ class Registrar:
 
     # -- models ----------------------------------------------------------------------------------------------------------
 
-    def present(self, wanted: t.Sequence[WantedModel]) -> None:
-        """Every wanted model gets its verdict in ``results``; a bad one never stops the rest."""
+    def present(self, wanted: t.Sequence[WantedModel], defaults: t.Iterable[str] = ()) -> None:
+        """Every wanted model gets its verdict in ``results``; a bad one never stops the rest.
+
+        ``defaults``: types whose default will be asked for. Where nobody knows Dify's version yet, one of them is asked
+        for first: its answer brings the version, and with it the name of the provider, for no request more.
+        """
+        first = next(iter(defaults), None)
+        if first and self.client.version is None and self.provider in XINFERENCE_PROVIDERS:
+            self._early[first] = self.client.default_model(first)
         self._list()
         problems = check_wanted(wanted)
         touched = []
@@ -169,11 +177,19 @@ class Registrar:
         if not action.changes:
             self._remember(item, action)
             return action, None
-        self._apply(action, item)
+        refused = None
+        try:
+            self._apply(action, item)
+        except DifyError as error:
+            # Two that register at once can end in a database error for one of them; reading back tells whether it was that.
+            if action.kind != "create" or error.status != 500:
+                raise
+            refused = error
         if action.kind == "delete":
             left = self._found(*item.key)._replace(listed=False)
             return action, "Dify accepted the removal, but still has its credentials" if left.anything else None
-        return self._settle(action, item)
+        action, problem = self._settle(action, item)
+        return action, str(refused) if problem and refused else problem
 
     def _settle(self, action: Action, item: WantedModel) -> tuple[Action, str | None]:
         """Trust the server's own words, not our intention: read back, and plan again from that."""
@@ -358,7 +374,8 @@ class Registrar:
         found, problems = {}, {}
         for model_type in wanted:
             try:
-                found[model_type] = self.client.default_model(model_type)
+                early = model_type in self._early and not any(item["changed"] for item in self.results)
+                found[model_type] = self._early[model_type] if early else self.client.default_model(model_type)
             except DifyError as error:
                 if error.code in FATAL_CODES:
                     raise

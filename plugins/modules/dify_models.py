@@ -235,7 +235,7 @@ def main() -> None:
     defaults: list = []
     fatal = None
     try:
-        registrar.present(wanted)
+        registrar.present(wanted, wished)
         if params["prune"]:
             registrar.prune(wanted)
         defaults = registrar.defaults(wished)
