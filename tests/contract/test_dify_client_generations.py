@@ -28,11 +28,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 from tests.contract.dify_client_stack import Outcome, run_module
 from tests.fleet.standins.dify import build
 
-try:
-    from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS
-except ImportError:
-    import types
-    GENERATIONS = {"1.16.1": types.SimpleNamespace(groups=("members",))}
+from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS
 from tests.fleet.standins.dify.lab import Lab
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "dify-registration.md"
