@@ -66,6 +66,8 @@ class DifyError(Exception):
         self.path = path
         self.code, self.message = error_of(response)
         hint = HINTS[DAEMON_DOWN] if self.daemon_down else HINTS.get(self.code) or HINTS.get(self.status)
+        if self.status == 401 and "expired" in self.message:
+            hint = "The session has ended, and this Dify cannot renew it. Run again: whatever is done already is found as it is."
         if path.endswith("/login") and self.code in ("unauthorized", "error"):
             hint = HINTS["authentication_failed"]  # 0.6 calls a wrong password unauthorized
         self.hint = str(hint or "")

@@ -86,16 +86,17 @@ class Registrar:
     def _list(self) -> None:
         if self.client.version:
             self.provider = provider_id(self.provider, self.client.capabilities)
+        asked = self.provider
         try:
-            entries = self.client.models(self.provider)
+            entries = self.client.models(asked)
         except DifyError:
-            # With a key and a workspace nobody asked for the version before; this answer told it.
-            named = provider_id(self.provider, self.client.capabilities)
-            if named == self.provider:
+            entries = None
+            # With a key and a workspace nobody asked for the version before; this answer told it, and the provider's name.
+            if provider_id(asked, self.client.capabilities) == asked:
                 raise
-            self.provider = named
+        self.provider = provider_id(asked, self.client.capabilities)
+        if entries is None or self.provider != asked:
             entries = self.client.models(self.provider)
-        self.provider = provider_id(self.provider, self.client.capabilities)
         self.entries = {(str(entry["model"]), str(entry["model_type"])): entry for entry in entries}
 
     def _found(self, model: str, model_type: str) -> FoundModel:

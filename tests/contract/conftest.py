@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pathlib
+import ssl
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,15 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.fleet.standins.dify.lab import Lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """Ansible reads the machine's certificates for every request, also for plain HTTP: two thirds of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        patch.setattr("ansible.module_utils.urls.make_context", lambda *values, **options: context)
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

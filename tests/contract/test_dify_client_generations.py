@@ -4,15 +4,15 @@
 
 """The Dify modules, run as Ansible runs them, against every generation of Dify that the stand-in copies.
 
-``pytest -s`` on this file prints what every version did, requests per run, and the verdict texts. The table is also in
-docs/dify-registration.md; ``DIFY_TABLE=write`` brings it up to date there, and without it the test compares.
+``pytest -s`` on this file prints what every version did, requests per run, and the verdict texts. Both are also in
+docs/dify-registration.md; ``DIFY_TABLE=write`` brings them up to date there, and without it the last test compares.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-import ssl
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,14 +27,15 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 
 from tests.contract.dify_client_stack import Outcome, run_module
 from tests.fleet.standins.dify import build
-
 from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS
+from tests.fleet.standins.dify.dify_standin.http import Application, Request, Response, reply
 from tests.fleet.standins.dify.lab import Lab
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "dify-registration.md"
 VERSIONS = list(GENERATIONS)
 KEY, OTHER_KEY, OTHER_KEY_SAME_MASK = "sk-0123456789abcdef", "sk-fedcba9876543210", "sk-fedXXXXXXXXXXX10"
 MODELS = {"qwen3-chat": "llm", "bge-m3": "text-embedding", "bge-reranker": "rerank", "whisper": "speech2text", "cosyvoice": "tts"}
+PROVIDER = "langgenius/xinference/xinference"
 DEFAULTS = {"llm": "qwen3-chat", "text-embedding": "bge-m3", "rerank": "bge-reranker"}
 
 # behaviour -> version -> what came out; and cause -> the words people read.
@@ -44,6 +45,18 @@ VERDICTS: dict[str, str] = {}
 
 def note(version: str, behaviour: str, result: str) -> None:
     TABLE.setdefault(behaviour, {})[version] = result
+
+
+class Releases(Application):
+    """Files by path, as GitHub serves those of a release."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def __call__(self, request: Request) -> Response:
+        if request.path in self.files:
+            return Response(200, self.files[request.path], "application/octet-stream")
+        return reply({"message": "Not Found"}, 404)
 
 
 class Dify:
@@ -98,26 +111,26 @@ def ready(dify: Dify) -> Dify:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_tls_context() -> Iterator[None]:
-    """Ansible reads the machine's certificates for every request, also for plain HTTP: two thirds of the time of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        patch.setattr("ansible.module_utils.urls.make_context", lambda *values, **options: context)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
 def summary() -> Iterator[None]:
     yield
-    print("\n" + table() + "\n")
-    for cause, text in VERDICTS.items():
-        print(f"- {cause}: {text}")
+    print(f"\n{table()}\n\n{verdicts()}")
 
 
 def table() -> str:
     lines = ["| | " + " | ".join(VERSIONS) + " |", "|---|" + "---|" * len(VERSIONS)]
     lines += [f"| {behaviour} | " + " | ".join(row.get(version, "") for version in VERSIONS) + " |" for behaviour, row in TABLE.items()]
     return "\n".join(lines)
+
+
+def verdicts() -> str:
+    """The newest version's words, with documentation's addresses in them."""
+    texts = []
+    for cause, text in VERDICTS.items():
+        text = re.sub(r"http://127\.0\.0\.1:\d+/api/v1\S*", "https://marketplace.example/...", text)
+        text = re.sub(r"http://127\.0\.0\.1:\d+", "http://192.0.2.10:9997", text)
+        text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<workspace>", text)
+        texts.append(f"- **{cause}**: `{text}`")
+    return "\n".join(texts)
 
 
 def actions(outcome: Outcome) -> dict[str, str]:
@@ -158,12 +171,12 @@ def test_fresh_instance_to_registered_models(dify_lab: Callable[..., Lab], versi
         again = run_module("dify_setup", **setup)
     assert (again.failed, again.result["changed"]) == (False, False), again.text
     note(version, "set-up, second run: requests", str(len(requests)))
-    named = {**setup, "workspace_name": "Team of the lab"}
+    named = {**setup, "workspace_name": "Team of the lab", "language": "zh-Hans"}
     assert [run_module("dify_setup", check, **named).result["changed"] for check in (True, False, False)] == [True, True, False]
     assert not any(secret in outcome.text for outcome in (done, again) for secret in (lab.password, "InitPassword123", lab.admin_key))
 
     dify = Dify(lab, version, tmp_path)
-    plugin = {"id": "langgenius/xinference", "version": "0.0.15", "source": "package", "provider": Lab.provider}
+    plugin = {"id": "langgenius/xinference", "version": "0.0.15", "source": "package", "provider": PROVIDER}
     packages = {}
     for number in ("0.0.14", "0.0.15"):
         packages[number] = tmp_path / f"xinference-{number}.difypkg"
@@ -184,7 +197,9 @@ def test_fresh_instance_to_registered_models(dify_lab: Callable[..., Lab], versi
             assert not outcome.failed, outcome.text
             assert (outcome.result["action"], outcome.result["version"]) == (action, number)
             assert outcome.result["changed"] == (action != "none")
-        note(version, "plugin", "install, upgrade, downgrade" + (", pinned" if able.auto_upgrade else ""))
+        where = {"category": "plugin/auto-upgrade/fetch?category=model", "preferences": "plugin/preferences/fetch"}[able.auto_upgrade]
+        assert lab.console.call("GET", where)["auto_upgrade"]["exclude_plugins"] == ["langgenius/xinference"]
+        note(version, "plugin", "install, upgrade, downgrade, pinned")
 
     predicted = dify.models(True)
     assert not predicted.failed, predicted.text
@@ -277,7 +292,7 @@ def test_two_controllers_at_once(dify: Dify) -> None:
     def control(number: int) -> None:
         connection = {name: value for name, value in dify.connection.items() if name != "url"}
         client = DifyClient(JsonClient(dify.lab.url, open_url_transport()), **connection)
-        registrar = Registrar(client, Lab.provider, lambda item: None, FileMemory(str(dify.folder / f"{number}.json")))
+        registrar = Registrar(client, PROVIDER, lambda item: None, FileMemory(str(dify.folder / f"{number}.json")))
         key = {"api_key": KEY} if dify.keyed else {}
         base = {**XINFERENCE_DEFAULTS, "server_url": dify.lab.xinference_url, **key}
         wanted = [WantedModel(uid, MODELS[uid], {**base, "model_uid": uid}) for uid in dify.uids]
@@ -320,7 +335,8 @@ def test_xinference_down_and_one_wrong_uid(dify: Dify) -> None:
 
     dify.lab.xinference_down()
     assert not dify.models().failed, "nothing is to change, so nobody needs the model server"
-    down = dify.models(models=dify.wanted(credentials={"invoke_timeout": "99"} if "invoke_timeout" in dify.able.xinference_fields else {"model_uid": "sec-chat"}))
+    changed = {"invoke_timeout": "99"} if "invoke_timeout" in dify.able.xinference_fields else {"model_uid": "sec-chat"}
+    down = dify.models(models=dify.wanted(credentials=changed))
     assert down.failed
     assert len(reasons(down)) == len(dify.uids)
     assert all("cannot be reached from this host" in text for text in reasons(down).values())
@@ -350,9 +366,6 @@ def test_loading_model_wrong_kind_and_wrong_key(dify: Dify) -> None:
 
 
 def test_account_that_is_no_administrator(ready: Dify) -> None:
-    if "members" not in GENERATIONS[ready.version].groups:
-        note(ready.version, "not an administrator", "not in the stand-in")
-        return
     email, password = ready.lab.member("editor")
     who = {"admin_key": None, "workspace_id": None, "email": email, "password": password}
     assert not ready.models(**who).failed, "an editor may read, and nothing is to change"
@@ -377,7 +390,7 @@ def test_lockout_is_explained_and_a_refused_login_sent_once(ready: Dify) -> None
     assert refused.failed
     assert requests.count("POST /console/api/login") == 1
     assert "reset-password" in refused.result["msg"]
-    VERDICTS.setdefault("wrong password", refused.result["msg"])
+    VERDICTS["wrong password"] = refused.result["msg"]
     assert not any(ready.lab.email in line or "Wr0ngPassword" in line for line in requests)
     assert not ready.models(**signed_in(ready)).failed
     if ready.able.login_tokens == "data":
@@ -419,7 +432,7 @@ def test_plugin_daemon_down_for_a_while(ready: Dify, monkeypatch: pytest.MonkeyP
     if not ready.able.plugins:
         note(ready.version, "plugin daemon down", "no such thing")
         return
-    plugin = {"id": "langgenius/xinference", "version": build.PLUGIN_VERSION, "provider": Lab.provider}
+    plugin = {"id": "langgenius/xinference", "version": build.PLUGIN_VERSION, "provider": PROVIDER}
     ready.lab.daemon_down(seconds=1.0)
     waited = ready("dify_plugin", **plugin)
     assert (waited.failed, waited.result["action"]) == (False, "none"), waited.text
@@ -438,9 +451,10 @@ def test_plugin_daemon_down_for_a_while(ready: Dify, monkeypatch: pytest.MonkeyP
 
 def test_marketplace_unreachable(ready: Dify) -> None:
     if not ready.able.plugins:
+        note(ready.version, "marketplace unreachable", "no such thing")
         return
     ready.lab.marketplace_down()
-    wanted = {"id": "langgenius/xinference", "version": "0.0.16", "provider": Lab.provider}
+    wanted = {"id": "langgenius/xinference", "version": "0.0.16", "provider": PROVIDER}
     outcome = ready("dify_plugin", **wanted, identifier=ready.lab.marketplace.identifier)
     assert outcome.failed
     assert "cannot reach the marketplace" in outcome.result["msg"]
@@ -450,7 +464,32 @@ def test_marketplace_unreachable(ready: Dify) -> None:
     package.write_bytes(build.plugin_package("0.0.16"))
     offline = ready("dify_plugin", **wanted, source="package", package=str(package))
     assert (offline.failed, offline.result["version"]) == (False, "0.0.16"), offline.text
-    note(ready.version, "marketplace unreachable", "verdict; installs from a package")
+    release = "/example/provider/releases/download/v0.0.14/xinference.difypkg"
+    port = ready.lab.open("github", Releases({release: build.plugin_package("0.0.14")}))
+    github = {"source": "github", "repo": "example/provider", "release": "v0.0.14", "package": "xinference.difypkg", "github_url": f"http://127.0.0.1:{port}"}
+    fetched = ready("dify_plugin", **{**wanted, "version": "0.0.14"}, **github)
+    assert (fetched.failed, fetched.result["version"]) == (False, "0.0.14"), fetched.text
+    missing = ready("dify_plugin", **wanted, **{**github, "release": "v9"})
+    assert "cannot be had" in missing.result["msg"]
+    note(ready.version, "marketplace unreachable", "verdict; installs from a package or a release")
+
+
+def test_upgrade_leaves_ciphertext_that_is_found_and_replaced(dify_lab: Callable[..., Lab], tmp_path: pathlib.Path) -> None:
+    old = Dify(dify_lab("0.15.8"), "0.15.8", tmp_path)
+    assert not old.models().failed
+    lab = old.lab
+    lab.become("1.16.1")
+    lab.console.install_plugin(build.plugin_package("0.0.15"))
+    dify = Dify(lab, "1.16.1", tmp_path)
+    shown = dify("dify_info", gather=["models"]).result["models"]
+    assert all(model["status"] == "active" and model["credentials"]["server_url"].startswith("SFlCUklEO") for model in shown)
+    predicted = dify.models(True)
+    assert {item["reason"] for item in predicted.result["models"]} == {"server_url is ciphertext, which an upgrade left (Dify 0.15, or plugin 0.0.4)"}
+    repaired_in_one_run(dify, "after an upgrade from 0.15.8", dict.fromkeys(dify.uids, "update"))
+    for uid in dify.uids:
+        assert [item["credential_name"] for item in lab.console.credentials(uid, MODELS[uid])["available_credentials"]][-1:] == ["ansible"]
+    for version in VERSIONS[:-1]:
+        note(version, "after an upgrade from 0.15.8", "")
 
 
 def test_provider_that_is_not_there(dify: Dify) -> None:
@@ -463,14 +502,16 @@ def test_provider_that_is_not_there(dify: Dify) -> None:
 # -- the table ----------------------------------------------------------------------------------------------------------------
 
 
-def test_table_in_the_documents_is_what_came_out() -> None:
-    if "two controllers at once" not in TABLE or any(len(row) < len(VERSIONS) for row in TABLE.values() if row):
+def test_documents_hold_what_came_out() -> None:
+    if "two controllers at once" not in TABLE or any(len(row) < len(VERSIONS) for row in TABLE.values()):
         pytest.skip("only a part of this file was run")
-    text = DOCUMENT.read_text(encoding="utf-8")
-    start, end = "<!-- table: begin -->\n", "<!-- table: end -->"
-    before, _mark, rest = text.partition(start)
-    _old, _mark, after = rest.partition(end)
-    wanted = before + start + table() + "\n" + end + after
+    text = wanted = DOCUMENT.read_text(encoding="utf-8")
+    for name, content in (("table", table()), ("verdicts", verdicts())):
+        start, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, _mark, rest = wanted.partition(start)
+        _old, _mark, after = rest.partition(end)
+        wanted = before + start + content + "\n" + end + after
     if os.environ.get("DIFY_TABLE") == "write":
         DOCUMENT.write_text(wanted, encoding="utf-8")
-    assert text == wanted or os.environ.get("DIFY_TABLE") == "write", "run this file with DIFY_TABLE=write"
+    else:
+        assert text == wanted, "what Dify registration does has changed: run this file with DIFY_TABLE=write"

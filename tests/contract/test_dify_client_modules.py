@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Dify modules, run as Ansible runs them, against the stand-in of Dify 1.16.1 that the fleet uses."""
+"""The Dify modules, run as Ansible runs them, against the stand-in of Dify 1.16.1 that the fleet uses: inputs, failures, the question.
+
+What they do in every generation is in test_dify_client_generations.py.
+"""
 
 from __future__ import annotations
 
@@ -213,69 +216,6 @@ def test_models_check_do_again(dify: Dify, package: t.Callable[[str], str]) -> N
     assert not any(KEY in outcome.text for outcome in (predicted, done, again))
 
 
-def drift_field(dify: Dify) -> None:
-    path = f"/model-providers/{PROVIDER}/models/credentials"
-    found = dify.console("GET", path + "?model=chat&model_type=llm")
-    credentials = {"server_url": dify.xinference.url, "model_uid": "chat", "invoke_timeout": "33", "max_retries": "3", "api_key": KEY}
-    dify.console("PUT", path, {"model": "chat", "model_type": "llm", "credential_id": found["current_credential_id"], "credentials": credentials})
-
-
-def drift_deleted(dify: Dify) -> None:
-    dify.console("DELETE", f"/model-providers/{PROVIDER}/models", {"model": "chat", "model_type": "llm"})
-
-
-def drift_disabled(dify: Dify) -> None:
-    dify.console("PATCH", f"/model-providers/{PROVIDER}/models/disable", {"model": "chat", "model_type": "llm"})
-
-
-def drift_detached(dify: Dify) -> None:
-    path = f"/model-providers/{PROVIDER}/models/credentials"
-    credentials = {"server_url": dify.xinference.url, "model_uid": "chat", "invoke_timeout": "60", "max_retries": "3", "api_key": KEY}
-    dify.console("POST", path, {"model": "chat", "model_type": "llm", "name": "by hand", "credentials": credentials})
-    found = dify.console("GET", path + "?model=chat&model_type=llm")
-    dify.console("DELETE", path, {"model": "chat", "model_type": "llm", "credential_id": found["current_credential_id"]})
-
-
-@pytest.mark.parametrize(("drift", "action"), [(drift_field, "update"), (drift_deleted, "attach"), (drift_disabled, "enable"), (drift_detached, "create")])
-def test_drift_is_found_and_repaired_in_one_run(ready: Dify, drift: t.Callable[[Dify], None], action: str) -> None:
-    drift(ready)
-    predicted = ready.models(check_mode=True)
-    assert actions(predicted) == [action, "none", "none"], predicted.text
-    repaired = ready.models()
-    assert not repaired.failed, repaired.text
-    assert actions(repaired) == [action, "none", "none"]
-    assert not ready.models().result["changed"]
-
-
-def test_changed_default_is_found_and_repaired(ready: Dify) -> None:
-    ready.xinference.models["second"] = "LLM"
-    models = ready.wanted("chat", "embed", "rerank", "second")
-    assert not ready.models(models=models).failed
-    ready.console("POST", "/default-model", {"model_settings": [{"model_type": "llm", "provider": PROVIDER, "model": "second"}]})
-    assert ready.models(check_mode=True, models=models).result["diff"]["before"] == {"default/llm": "second"}
-    assert ready.models(models=models).result["changed"]
-    assert not ready.models(models=models).result["changed"]
-
-
-def test_rotated_key_with_the_same_mask_is_registered(ready: Dify) -> None:
-    ready.key = KEY[:6] + "ROTATEDROTA" + KEY[-2:]
-    ready.xinference.keys = {ready.key}
-    assert actions(ready.models(check_mode=True)) == ["update"] * 3
-    assert actions(ready.models()) == ["update"] * 3
-    assert not ready.models().result["changed"]
-
-
-def test_prune_removes_ours_only_and_leaves_no_credentials(ready: Dify) -> None:
-    path = f"/model-providers/{PROVIDER}/models/credentials"
-    credentials = {"server_url": ready.xinference.url, "model_uid": "chat", "invoke_timeout": "60", "max_retries": "3", "api_key": KEY}
-    ready.console("POST", path, {"model": "theirs", "model_type": "llm", "name": "by hand", "credentials": credentials})
-    pruned = ready.models(models=ready.wanted("chat", "embed"), prune=True, default_models={})
-    assert [(item["model"], item["action"]) for item in pruned.result["models"]] == [("chat", "none"), ("embed", "none"), ("rerank", "delete")]
-    assert ready.console("GET", path + "?model=rerank&model_type=rerank")["available_credentials"] == []
-    left = [item["model"] for item in ready("dify_info").result["models"]]
-    assert sorted(left) == ["chat", "embed", "theirs"]
-
-
 def test_every_failure_is_named_and_the_rest_is_done(ready: Dify) -> None:
     models = ready.wanted("chat", "embed", "rerank")
     ready.xinference.models.update({"slow": "LLM", "gone": "LLM"})
@@ -300,11 +240,6 @@ def test_every_failure_is_named_and_the_rest_is_done(ready: Dify) -> None:
     assert "sk-wrongwrongwrong" not in outcome.text
     assert {item["model"]: item["action"] for item in outcome.result["models"]}["extra"] == "create"
     assert "extra" in [item["model"] for item in ready("dify_info").result["models"]]
-
-
-def test_login_with_email_and_password_does_the_same(ready: Dify) -> None:
-    outcome = run_module("dify_models", url=ready.stack.url, email=EMAIL, password=PASSWORD, models=ready.wanted("chat"), state_file=str(ready.state_file))
-    assert (outcome.failed, outcome.result["changed"]) == (False, False), outcome.text
 
 
 def test_wrong_admin_key_is_explained(ready: Dify) -> None:
