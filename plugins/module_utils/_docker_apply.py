@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_daemon as daemon
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_plan as planning
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_checks import old_engines_refuse, own_checks
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import DockerHost, HostError, back_up, read_file, write_file
 
 
@@ -30,6 +31,7 @@ class Request(t.NamedTuple):
     restart_after: t.Tuple[str, ...] = ()
     restart_reason: str = ""
     repair: bool = False
+    allow_hidden_images: bool = False
     check_mode: bool = False
     reload_timeout: float = 10.0
 
@@ -71,7 +73,7 @@ class _Record:
             self._written = text
 
 
-def _load(request: Request, record: _Record) -> tuple[str | None, daemon.Document, bool]:
+def _load(request: Request, record: _Record, warnings: list[str]) -> tuple[str | None, daemon.Document, bool]:
     """Text and document found, and whether it has to be repaired. What an interrupted reload left in the file is taken out."""
     text = read_file(request.path)
     try:
@@ -80,10 +82,13 @@ def _load(request: Request, record: _Record) -> tuple[str | None, daemon.Documen
         if not request.repair:
             raise
         return text, {}, True
+    flaw = old_engines_refuse(text) if text is not None else ""
+    if flaw and not request.repair:
+        warnings.append(f"{request.path} {flaw}, which Docker before 23.0 does not start with. Set repair: true to have it written anew.")
     for key, value in record.transition.items():
         if key in found and found[key] == value:
             del found[key]
-    return text, found, False
+    return text, found, bool(flaw) and request.repair
 
 
 def _changed_at(paths: t.Iterable[str]) -> dict[str, float]:
@@ -126,27 +131,53 @@ def _restart(host: DockerHost, request: Request, document: daemon.Document, unit
         _await_loaded(host, document, unit, request.reload_timeout)
         if not host.info().get("LiveRestoreEnabled"):
             raise _RestartRefused(f"live-restore could not be switched on, so a restart would stop {containers} running containers. {host.last_errors()}")
+    elif containers and host.info().get("LiveRestoreEnabled"):
+        # It is on its way out, and serves once more: dockerd stops its containers when it ends, and when it starts, without it.
+        write_file(request.path, daemon.render({**document, "live-restore": True}))
+        host.act("restart")
+        host.wait_for_info()
+        write_file(request.path, daemon.render({**document, "live-restore": False}))
+        host.act("reload")
+        _await_loaded(host, {**document, "live-restore": False}, unit, request.reload_timeout)
+        write_file(request.path, daemon.render(document))
+        return
     host.act("restart")
     host.wait_for_info()
+
+
+def _shown(text: str) -> str:
+    return daemon.without_credentials(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _refusal(request: Request, host: DockerHost, document: daemon.Document, found: daemon.Document, info: t.Mapping[str, t.Any]) -> str:
+    """Why this engine, with what it holds now, may not get this file; empty when it may."""
+    missing = [str(name) for name in document.get("authorization-plugins") or [] if not host.knows_plugin(str(name))]
+    if missing:
+        return f"there is no authorization plugin {', '.join(missing)}, and dockerd would end over it. Install and start it first."
+    if document.get("live-restore") and (info.get("Swarm") or {}).get("LocalNodeState") == "active":
+        return "this host is in a swarm, which dockerd does not start with when live-restore is on. Set docker_live_restore: false for it."
+    if request.allow_hidden_images:
+        return ""
+    return planning.hidden_store(document, found, info)
 
 
 def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
     """Do it, and return the module's result. Raises :class:`ApplyError` and :class:`daemon.DocumentError`."""
     record = _Record(request.owners_path)
-    text, found, repaired = _load(request, record)
-    merged = daemon.merge(found, record.sections, request.section, request.config)
-    written = repaired or merged.document != daemon.parse_document(text or "", request.path)
-    unit = host.unit() if request.manage_service else planning.Unit(False, False, 0.0, {}, [])
-    problems = daemon.own_checks(merged.document, unit.flags)
-    after = daemon.render(merged.document)
     warnings: list[str] = []
+    text, found, repaired = _load(request, record, warnings)
+    merged = daemon.merge(found, record.sections, request.section, request.config)
+    written = repaired or not daemon.same(merged.document, daemon.parse_document(text or "", request.path))
+    unit = host.unit() if request.manage_service else planning.Unit(False, False, 0.0, {}, [])
+    problems = own_checks(merged.document, unit.flags)
+    after = daemon.render(merged.document)
     if problems and written:
         raise ApplyError(f"{request.path} was not changed, because dockerd would not take the result: {' '.join(problems)}")
     warnings += [f"{request.path}: {problem}" for problem in problems]
     if written:
-        complaint = host.validate(after, unit)
+        complaint = host.validate(after, unit, set(merged.document) - set(found))
         if complaint:
-            raise ApplyError(f"{request.path} was not changed, because dockerd --validate refuses the result: {complaint}")
+            raise ApplyError(f"{request.path} was not changed, because dockerd refuses the result: {complaint}")
     info: dict[str, t.Any] = {}
     unloaded: dict[str, tuple[t.Any, t.Any]] = {}
     waiting: list[str] = []
@@ -155,6 +186,9 @@ def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
             info = host.wait_for_info(15.0)
         except HostError as error:
             raise ApplyError(f"Docker runs, but its state cannot be read: {error}. Nothing was changed. Run with become: true.") from error
+        refusal = _refusal(request, host, merged.document, found, info) if written else ""
+        if refusal:
+            raise ApplyError(f"{request.path} was not changed: {refusal}")
         unloaded = planning.not_loaded(merged.document, info, unit.flags)
         if record.waiting.get("since", 0.0) > unit.started:
             waiting = list(record.waiting.get("keys", []))
@@ -180,8 +214,8 @@ def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
         "diff": {
             "before_header": request.path,
             "after_header": request.path,
-            "before": daemon.without_credentials(text or ""),
-            "after": daemon.without_credentials(after if written else text or ""),
+            "before": _shown(text or ""),
+            "after": _shown(after if written else text or ""),
         },
         "engine": _engine_facts(info),
     }
@@ -232,10 +266,13 @@ def _carry_out(
             host.act("start")
             host.wait_for_info()
         elif decision.action == planning.RELOAD:
+            begun = time.time()
             host.act("reload")
             missing = _await_loaded(host, merged.transition, unit, request.reload_timeout)
-            if missing:
-                raise HostError(f"dockerd did not take over the file: {_describe(missing)}. {host.last_errors()}")
+            # Half of what a reload applies shows in no answer of the engine; its log tells when it took none of it.
+            errors = host.reload_errors(begun) or (host.last_errors() if missing else "")
+            if missing or errors:
+                raise HostError(f"dockerd did not take over the file{': ' if missing else ''}{_describe(missing)}. {errors}")
         elif decision.action == planning.RESTART:
             _restart(host, request, merged.transition, unit, containers)
     except HostError as error:
@@ -261,7 +298,8 @@ def _roll_back(request: Request, host: DockerHost, record: _Record, sections: da
     record.sections, record.transition, record.waiting = sections, {}, {}
     record.save()
     try:
-        host.act(verb)
+        # A reload that ended dockerd, as one over a missing plugin does, leaves nothing to reload.
+        host.act(verb if host.unit().active else "restart")
     except HostError:
         # The first error is the one to tell; this one follows from it.
         pass

@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""daemon.json as a document with several owners: merging, undoing, checking, and what a change costs.
+"""daemon.json as a document with several owners: merging, undoing, and what a change costs.
 
-Pure: text and mappings in, decisions out. Which keys a reload applies and what dockerd's own check is blind to was
-measured on Docker 20.10 to 29.
+Pure: text and mappings in, decisions out. Which keys a reload applies was measured on Docker 20.10 to 29.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shlex
 import typing as t
 
 # SIGHUP applies these; everything else needs a restart.
@@ -45,44 +43,20 @@ RELOAD_KEYS = frozenset(
 RESTART_FEATURES = frozenset(["cdi", "containerd-snapshotter"])
 # A reload keeps the old value of a key that is gone from the file: only these explicit values undo it.
 EXPLICIT_EMPTIES: dict[str, t.Any] = {
+    "authorization-plugins": [],
     "debug": False,
     "default-runtime": "runc",
+    "default-shm-size": "64M",
     "insecure-registries": [],
     "labels": [],
     "live-restore": False,
     "registry-mirrors": [],
     "runtimes": {},
+    "shutdown-timeout": 15,
 }
-# Names of command line flags that dockerd accepts in the file and ignores there: the keys are plural.
-SINGULAR_KEYS = {
-    "add-runtime": "runtimes",
-    "authorization-plugin": "authorization-plugins",
-    "default-address-pool": "default-address-pools",
-    "default-ulimit": "default-ulimits",
-    "exec-opt": "exec-opts",
-    "host": "hosts",
-    "insecure-registry": "insecure-registries",
-    "label": "labels",
-    "log-opt": "log-opts",
-    "registry-mirror": "registry-mirrors",
-    "runtime": "runtimes",
-    "storage-opt": "storage-opts",
-}
-_SHORT_FLAGS = {"H": "hosts", "D": "debug", "l": "log-level", "G": "group", "g": "data-root", "s": "storage-driver", "b": "bridge", "p": "pidfile"}
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "debug": bool,
-    "default-runtime": str,
-    "exec-opts": list,
-    "features": dict,
-    "hosts": list,
-    "insecure-registries": list,
-    "labels": list,
-    "live-restore": bool,
-    "log-opts": dict,
-    "registry-mirrors": list,
-    "runtimes": dict,
-}
-_BUILT_IN_RUNTIMES = ("runc", "io.containerd.runc.v1", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
+# These a reload sets back by itself when they are gone. What is in neither table only a restart undoes: its default
+# follows from the machine (default-cgroupns-mode) or from the version.
+RESET_WHEN_ABSENT = frozenset(["features", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "network-diagnostic-port"])
 OWNERS_VERSION = 1
 
 Document = t.Dict[str, t.Any]
@@ -110,14 +84,34 @@ class Cost(t.NamedTuple):
     restart: t.List[str]
 
 
+def _no_number(word: str) -> t.Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{word} is too large")
+    return number
+
+
+def same(one: t.Any, other: t.Any) -> bool:
+    """Whether two values are the same JSON: to Python 1, 1.0 and true are equal."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def parse_document(text: str, path: str) -> Document:
     """The file as a mapping; an empty file and a byte order mark are fine, as they are for dockerd."""
     text = text.lstrip("\ufeff")
     if not text.strip():
         return {}
     try:
-        document = json.loads(text)
-    except ValueError as error:
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            raise ValueError("it is not UTF-8")
+        document = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        # An escaped half of a character is JSON to Python, and cannot be written again.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
         raise DocumentError(
             f"{path} is not valid JSON: {error}. It was left as it is. Correct it, or set repair: true to keep it as a backup and start anew."
         ) from error
@@ -184,7 +178,7 @@ def _owner_of_parent(owners: Owners, key: str) -> bool:
 
 def _undo(document: Document, path: tuple[str, ...], entry: t.Mapping[str, t.Any]) -> None:
     """Put back what was there before this path was ours; what was changed by hand since then stays."""
-    if not _has(document, path) or _get(document, path) != entry["set"]:
+    if not _has(document, path) or not same(_get(document, path), entry["set"]):
         return
     if len(path) == 1:
         if "before" in entry:
@@ -213,7 +207,7 @@ def _check_conflicts(owners: Owners, section: str, wanted: t.Mapping[tuple[str, 
             path = split_path(name)
             for mine, value in wanted.items():
                 overlaps = mine == path or (mine[0] == path[0] and len(mine) != len(path))
-                if overlaps and not (mine == path and entry["set"] == value):
+                if overlaps and not (mine == path and same(entry["set"], value)):
                     raise DocumentError(
                         f"The section {section} wants {path_name(mine)}, which the section {other} owns as {name} with another value. Set it in one place only."
                     )
@@ -226,6 +220,9 @@ def merge(found: t.Mapping[str, t.Any], owners: Owners, section: str, config: t.
     """
     document = copy.deepcopy(dict(found))
     kept = copy.deepcopy(owners)
+    for key in config:
+        if "/" in key:
+            raise DocumentError(f"{key} is no key of daemon.json. Give objects as objects: {{runtimes: {{nvidia: ...}}}}.")
     wanted = wanted_paths(config)
     _check_conflicts(kept, section, wanted)
     mine = kept.pop(section, {})
@@ -284,72 +281,20 @@ def cost(found: t.Mapping[str, t.Any], document: t.Mapping[str, t.Any]) -> Cost:
     absent = object()
     for key in sorted(set(found) | set(document)):
         before, after = found.get(key, absent), document.get(key, absent)
-        if before == after and type(before) is type(after):
+        if before is not absent and after is not absent and same(before, after):
             continue
         if key == "features":
             before = before if isinstance(before, dict) else {}
             after = after if isinstance(after, dict) else {}
-            names = {name for name in set(before) | set(after) if before.get(name) != after.get(name)}
+            names = {name for name in set(before) | set(after) if not same(before.get(name), after.get(name))}
             restart += [f"features/{name}" for name in sorted(names & RESTART_FEATURES)]
             if names - RESTART_FEATURES:
                 reload.append(key)
-        elif key in RELOAD_KEYS:
+        elif key in RELOAD_KEYS and (after is not absent or key in EXPLICIT_EMPTIES or key in RESET_WHEN_ABSENT):
             reload.append(key)
         else:
             restart.append(key)
     return Cost(reload, restart)
-
-
-def flag_keys(command: str) -> dict[str, str]:
-    """Keys that the unit's command line sets, with the flag as written: ``{"hosts": "-H", "containerd": "--containerd"}``."""
-    keys: dict[str, str] = {}
-    try:
-        words = shlex.split(command)[1:]
-    except ValueError:
-        words = command.split()[1:]
-    for word in words:
-        if word.startswith("--"):
-            flag = word[2:].split("=", 1)[0]
-            keys[SINGULAR_KEYS.get(flag, flag)] = "--" + flag
-        elif re.match(r"^-[A-Za-z]", word):
-            keys[_SHORT_FLAGS.get(word[1], word[1])] = word[:2]
-    return keys
-
-
-def own_checks(document: t.Mapping[str, t.Any], unit_flags: t.Mapping[str, str]) -> list[str]:
-    """What dockerd would refuse or silently ignore, and its own ``--validate`` does not see; one sentence each."""
-    problems = []
-    for wrong, right in SINGULAR_KEYS.items():
-        if wrong in document:
-            problems.append(f"{wrong} is no key of daemon.json and would be ignored; the key is {right}.")
-    for key, kind in _TYPES.items():
-        if key in document and document[key] is not None and not isinstance(document[key], kind):
-            problems.append(f"{key} has to be a {t.cast(type, kind).__name__}, not {document[key]!r}.")
-    mirrors = document.get("registry-mirrors")
-    for mirror in mirrors if isinstance(mirrors, list) else []:
-        if not isinstance(mirror, str) or not re.match(r"^https?://[^/@\s]+(/\S*)?$", mirror):
-            shown = str(mirror).rsplit("@", maxsplit=1)[-1]
-            problems.append(f"registry-mirrors: {shown} is no URL of the form https://host[:port], without a user name or password.")
-    runtimes = document.get("runtimes")
-    runtimes = runtimes if isinstance(runtimes, dict) else {}
-    if "runc" in runtimes:
-        problems.append("runtimes: runc is built in and may not be defined.")
-    default = document.get("default-runtime")
-    if isinstance(default, str) and default not in runtimes and default not in _BUILT_IN_RUNTIMES and not default.startswith("io.containerd."):
-        problems.append(f"default-runtime is {default}, which runtimes does not define: dockerd would not start.")
-    exec_opts = document.get("exec-opts")
-    for option in exec_opts if isinstance(exec_opts, list) else []:
-        if str(option).startswith("native.cgroupdriver=") and str(option).split("=", 1)[1] not in ("systemd", "cgroupfs"):
-            problems.append(f"exec-opts: {option} is no cgroup driver; it can be systemd or cgroupfs.")
-    log_opts = document.get("log-opts")
-    for name, value in log_opts.items() if isinstance(log_opts, dict) else ():
-        if not isinstance(value, str):
-            problems.append(f'log-opts: {name} has to be text ("{value}"), not {value!r}.')
-    for key, flag in unit_flags.items():
-        # Runtimes are merged from both places; all else in two places stops dockerd.
-        if key in document and key != "runtimes":
-            problems.append(f"{key} is set both in daemon.json and by {flag} on the command line of the unit: dockerd would not start.")
-    return problems
 
 
 _CREDENTIALS = re.compile(r"(://)[^/@\s\"]+@")
@@ -367,13 +312,13 @@ __all__ = [
     "Merge",
     "OWNERS_VERSION",
     "RELOAD_KEYS",
+    "RESET_WHEN_ABSENT",
     "cost",
-    "flag_keys",
     "merge",
-    "own_checks",
     "parse_document",
     "parse_owners",
     "render",
+    "same",
     "transition_of",
     "without_credentials",
 ]

@@ -16,7 +16,7 @@ import time
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import NOT_FOUND, TIMED_OUT, run_command
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_daemon import flag_keys
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_checks import flag_keys, unknown_keys
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_plan import Unit
 
 COMMAND_TIMEOUT = 20.0
@@ -131,8 +131,31 @@ class DockerHost:
         lines = [line for line in out.splitlines() if "level=error" in line or "level=fatal" in line or "unable to" in line or "failed to" in line]
         return " | ".join(lines[-3:])
 
-    def validate(self, text: str, unit: Unit) -> str | None:
-        """dockerd's own check of a file, with the unit's flags: its complaint, or ``None`` (fine, or it has no such check: before 23.0)."""
+    def reload_errors(self, since: float) -> str:
+        """What dockerd logged against the file since then (seconds since the epoch): keys that ``/info`` does not show fail in no other place."""
+        status, out = command(["journalctl", "-u", self.service, "--since", f"@{int(since)}", "-o", "cat", "--no-pager"])
+        if status != 0:
+            return ""
+        return " | ".join(line for line in out.splitlines() if "reconfiguring the daemon" in line or ("level=error" in line and "daemon.json" in line))
+
+    def knows_plugin(self, name: str) -> bool:
+        """Whether an authorization plugin of that name can be there: dockerd ends for good over one that is not, also in a reload."""
+        plain = name.rsplit("/", maxsplit=1)[-1]
+        places = [f"/run/docker/plugins/{plain}.sock", f"/run/docker/plugins/{plain}/{plain}.sock"]
+        places += [f"{folder}/docker/plugins/{plain}.{suffix}" for folder in ("/etc", "/usr/lib") for suffix in ("spec", "json")]
+        if any(os.path.exists(path) for path in places):
+            return True
+        try:
+            managed = [str(plugin.get("Name")) for plugin in self.get("/plugins") if plugin.get("Enabled")]
+        except HostError:
+            return False
+        return name in managed or name + ":latest" in managed
+
+    def validate(self, text: str, unit: Unit, new_keys: t.Iterable[str] = ()) -> str | None:
+        """dockerd's own check of a file, with the unit's flags: its complaint, or ``None``.
+
+        Before 23.0 it has no such check. Then its help tells whether it knows the ``new_keys``; the others it has loaded before.
+        """
         handle, path = tempfile.mkstemp(prefix="daemon-", suffix=".json")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
@@ -141,15 +164,18 @@ class DockerHost:
             status, out = command([self.dockerd, "--validate", "--config-file", path] + flags)
         finally:
             os.unlink(path)
-        if status in (0, NOT_FOUND) or "unknown flag: --validate" in out:
+        if status in (0, NOT_FOUND):
             return None
+        if "unknown flag: --validate" in out:
+            unknown = unknown_keys(new_keys, command([self.dockerd, "--help"])[1])
+            return f"this dockerd knows no {', '.join(unknown)}" if unknown else None
         return out.replace(path, "daemon.json")
 
 
 def read_file(path: str) -> str | None:
-    """The text of a file, or ``None`` when it does not exist."""
+    """The text of a file, or ``None`` when it does not exist. Bytes that are no UTF-8 come through :func:`write_file` as they were."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return stream.read()
     except FileNotFoundError:
         return None
@@ -162,7 +188,7 @@ def write_file(path: str, text: str) -> None:
     os.makedirs(folder, mode=0o755, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(path) + ".")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

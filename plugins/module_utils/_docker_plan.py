@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_daemon import Cost
@@ -97,6 +98,36 @@ def needs_restart_by_info(document: t.Mapping[str, t.Any], info: t.Mapping[str, 
     return sorted(keys)
 
 
+def hidden_store(document: t.Mapping[str, t.Any], found: t.Mapping[str, t.Any], info: t.Mapping[str, t.Any]) -> str:
+    """Why the engine's store may not be changed while it holds something; empty when it is not, or holds nothing.
+
+    The images and containers of the old place stay on disk, take its space, and are shown no more.
+    """
+    images, containers = int(info.get("Images") or 0), int(info.get("Containers") or 0)
+    if not images and not containers:
+        return ""
+    moves = []
+    wanted = str(document.get("data-root") or "").rstrip("/")
+    if "data-root" in document and wanted != str(info.get("DockerRootDir") or wanted).rstrip("/"):
+        moves.append(f"data-root from {info.get('DockerRootDir')} to {wanted}")
+    elif "data-root" in found and "data-root" not in document:
+        moves.append(f"data-root from {info.get('DockerRootDir')} back to its default")
+    driver = document.get("storage-driver")
+    if driver and info.get("Driver") and driver != info["Driver"]:
+        moves.append(f"storage-driver from {info['Driver']} to {driver}")
+    features = [value if isinstance(value, dict) else {} for value in (document.get("features"), found.get("features"))]
+    store = any(list(entry)[:2] == ["driver-type", "io.containerd.snapshotter.v1"] for entry in info.get("DriverStatus") or [])
+    name = "containerd-snapshotter"
+    if features[0].get(name) != features[1].get(name) and bool(features[0].get(name)) != store:
+        moves.append(f"features/{name} to {json.dumps(features[0].get(name))}")
+    if not moves:
+        return ""
+    return (
+        f"it would change {', '.join(moves)}, and the {images} images and {containers} containers here would be hidden. Move them yourself "
+        "(stop Docker, copy the folder, run again), remove them, or set docker_allow_hidden_images: true to start empty."
+    )
+
+
 def late_files(started: float, changed_at: t.Mapping[str, float], seen: t.Mapping[str, float]) -> list[str]:
     """Files that dockerd looks for at its start only and that came after it.
 
@@ -158,6 +189,7 @@ __all__ = [
     "START",
     "Unit",
     "decide",
+    "hidden_store",
     "late_files",
     "live_expectations",
     "live_values",

@@ -68,7 +68,16 @@ options:
     type: str
     default: ""
   repair:
-    description: Replace a file that is not valid JSON. It is kept as RV(backup_file).
+    description:
+      - Replace a file that is not valid JSON. It is kept as RV(backup_file).
+      - Also write a file anew that is empty or begins with a byte order mark, which Docker before 23.0 does not start with.
+    type: bool
+    default: false
+  allow_hidden_images:
+    description:
+      - Whether C(data-root), C(storage-driver) or the image store may change while the engine has images or containers.
+        They stay on disk, and are shown no more.
+      - A stopped Docker is not asked. Whoever moves the data by hand stops it first.
     type: bool
     default: false
   service:
@@ -172,6 +181,7 @@ def main() -> None:
             "restart_after": {"type": "list", "elements": "path", "default": []},
             "restart_reason": {"type": "str", "default": ""},
             "repair": {"type": "bool", "default": False},
+            "allow_hidden_images": {"type": "bool", "default": False},
             "service": {"type": "str", "default": "docker"},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
         },
@@ -190,6 +200,7 @@ def main() -> None:
         restart_after=tuple(params["restart_after"]),
         restart_reason=params["restart_reason"],
         repair=params["repair"],
+        allow_hidden_images=params["allow_hidden_images"],
         check_mode=module.check_mode,
     )
     host = DockerHost(params["service"], params["docker_socket"], module.get_bin_path("dockerd", opt_dirs=["/usr/sbin", "/sbin"]) or "dockerd")

@@ -9,6 +9,7 @@ import json
 import random
 
 import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_checks as checks
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_daemon as daemon
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_plan as planning
 
@@ -96,6 +97,12 @@ def test_what_a_change_costs(before, after, cost):
     assert tuple(daemon.cost(before, after)) == cost
 
 
+def test_what_a_reload_cannot_undo_costs_a_restart():
+    assert daemon.cost({"default-ipc-mode": "shareable"}, {}) == daemon.Cost([], ["default-ipc-mode"])
+    undone = sorted((set(daemon.EXPLICIT_EMPTIES) | daemon.RESET_WHEN_ABSENT) - {"features"})
+    assert daemon.cost(dict.fromkeys(undone, 7), {}) == daemon.Cost(undone, [])
+
+
 @pytest.mark.parametrize("key", sorted(daemon.RELOAD_KEYS - {"features"}))
 def test_every_reloadable_key_is_only_reloaded(key):
     assert daemon.cost({}, {key: 1}) == daemon.Cost([key], [])
@@ -116,7 +123,7 @@ def test_every_reloadable_key_is_only_reloaded(key):
     ],
 )
 def test_what_dockerd_itself_does_not_see(document, words):
-    problems = daemon.own_checks(document, {"hosts": "-H"})
+    problems = checks.own_checks(document, {"hosts": "-H"})
     assert len(problems) == 1
     assert words in problems[0]
     assert "secret" not in problems[0]
@@ -124,12 +131,29 @@ def test_what_dockerd_itself_does_not_see(document, words):
 
 def test_a_sound_file_has_no_problems():
     document = {**NVIDIA, **MIRROR, "default-runtime": "nvidia", "log-opts": {"max-size": "10m"}, "exec-opts": ["native.cgroupdriver=systemd"]}
-    assert daemon.own_checks(document, {"hosts": "-H", "runtimes": "--add-runtime", "containerd": "--containerd"}) == []
+    assert checks.own_checks(document, {"hosts": "-H", "runtimes": "--add-runtime", "containerd": "--containerd"}) == []
 
 
 def test_flags_of_the_unit():
     line = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock --registry-mirror https://a --debug $DOCKER_OPTS"
-    assert daemon.flag_keys(line) == {"hosts": "-H", "containerd": "--containerd", "registry-mirrors": "--registry-mirror", "debug": "--debug"}
+    assert checks.flag_keys(line) == {"hosts": "-H", "containerd": "--containerd", "registry-mirrors": "--registry-mirror", "debug": "--debug"}
+
+
+HELP = """
+Options:
+      --add-runtime runtime                     Register an additional
+                                                OCI compatible runtime
+  -D, --debug                                   Enable debug mode
+      --dns-opt list                            DNS options to use
+      --registry-mirror list                    Preferred Docker registry
+"""
+
+
+def test_the_help_of_an_old_dockerd_tells_its_keys():
+    known = {"runtimes": {}, "debug": True, "dns-opts": [], "registry-mirrors": [], "features": {}, "network-diagnostic-port": 1}
+    assert checks.unknown_keys(known, HELP) == []
+    assert checks.unknown_keys({**known, "proxies": {}, "nope": 1}, HELP) == ["nope", "proxies"]
+    assert checks.unknown_keys({"proxies": {}}, HELP + "      --http-proxy string   x\n") == []
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "\ufeff{}", "{}"])
