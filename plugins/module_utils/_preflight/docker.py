@@ -11,7 +11,7 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_daemon, _docker_plan
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_checks, _docker_daemon, _docker_plan
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import DockerHost
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
@@ -93,7 +93,7 @@ def daemon_json_valid(context: Context) -> Finding:
     document = document_of(context)
     if isinstance(document, Finding):
         return document
-    problems = _docker_daemon.own_checks(document, {})
+    problems = _docker_checks.own_checks(document, {})
     if problems:
         return Finding(FAIL, _docker_daemon.without_credentials(" ".join(problems)))
     return Finding(OK, f"{len(document)} keys" if document else "no daemon.json, or an empty one")
