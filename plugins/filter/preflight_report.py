@@ -64,7 +64,7 @@ _value:
       type: list
       elements: str
     hosts:
-      description: One entry per host with C(host), C(state), C(findings), C(unseen), C(gpus), C(driver), C(message) and C(seconds).
+      description: One entry per host with C(host), C(state), C(findings), C(unseen), C(statuses), C(gpus), C(driver), C(message) and C(seconds).
       type: list
       elements: dict
 """

@@ -134,8 +134,10 @@ def model_space(context: Context) -> Finding:
 
 
 def data_root_moved(context: Context) -> Finding:
+    if context.docker.state == "denied":
+        return Finding(UNKNOWN, "Docker's socket is closed to this user.", "Run with become: true.")
     if context.docker.state != "ok":
-        return Finding(SKIP, "Docker does not run, or cannot be asked.")
+        return Finding(SKIP, "Docker does not run.")
     wanted, running = daemon_data_root(context), str(context.docker.info.get("DockerRootDir", ""))
     if wanted is None:
         return Finding(UNKNOWN, "/etc/docker/daemon.json cannot be read.", "Run with become: true.")

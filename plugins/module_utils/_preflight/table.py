@@ -28,7 +28,7 @@ def host_entry(host: str, result: Result) -> Report:
     if "verdicts" not in result:
         words = str(result.get("msg") or "It gave no answer.").strip()
         state = UNREACHABLE if result.get("unreachable") else "fail"
-        return {"host": host, "state": state, "message": words, "findings": [], "unseen": [], "gpus": [], "driver": None, "seconds": None}
+        return {"host": host, "state": state, "message": words, "findings": [], "unseen": [], "statuses": {}, "gpus": [], "driver": None, "seconds": None}
     verdicts = result["verdicts"]
     kinds = {kind_of(verdict) for verdict in verdicts}
     return {
@@ -36,6 +36,7 @@ def host_entry(host: str, result: Result) -> Report:
         "state": "fail" if "fail" in kinds else "warn" if "warn" in kinds else "ok",
         "message": "",
         "findings": [{**verdict, "kind": kind_of(verdict)} for verdict in verdicts if kind_of(verdict) in MARKS],
+        "statuses": {verdict["id"]: verdict["status"] for verdict in verdicts},
         "unseen": [verdict["id"] for verdict in verdicts if verdict["status"] == "unknown"],
         "gpus": result.get("gpus") or [],
         "driver": (result.get("driver") or {}).get("version"),

@@ -43,6 +43,16 @@ def absent(context: Context) -> Finding | None:
     return None
 
 
+def unusable(context: Context) -> Finding | None:
+    """Why a question to Docker about the toolkit has no answer of its own."""
+    nothing = absent(context)
+    if nothing:
+        return nothing
+    if not toolkit_version(context):
+        return Finding(SKIP, "The container toolkit is not installed (see G08).")
+    return not_asked(context)
+
+
 def toolkit(context: Context) -> Finding:
     nothing = absent(context)
     if nothing:
@@ -87,7 +97,7 @@ def legacy(context: Context) -> Finding:
 
 
 def runtime_registered(context: Context) -> Finding:
-    nothing = absent(context) or not_asked(context)
+    nothing = unusable(context)
     if nothing:
         return nothing
     if "nvidia" in (context.docker.info.get("Runtimes") or {}):
@@ -107,7 +117,7 @@ def cdi_specs(context: Context) -> dict[str, str]:
 
 
 def cdi_devices(context: Context) -> Finding:
-    nothing = absent(context) or not_asked(context)
+    nothing = unusable(context)
     if nothing:
         return nothing
     devices = [str(device.get("ID", "")) for device in context.docker.info.get("DiscoveredDevices") or [] if isinstance(device, dict)]
@@ -131,7 +141,7 @@ def cdi_stale(context: Context) -> Finding:
 
 
 def nvml_bug_exposed(context: Context) -> Finding:
-    nothing = absent(context) or not_asked(context)
+    nothing = unusable(context)
     if nothing:
         return nothing
     if context.docker.info.get("CgroupDriver") != "systemd":
