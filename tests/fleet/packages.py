@@ -16,13 +16,58 @@ DOCKER_SUITES = {"bookworm": "debian", "trixie": "debian", "noble": "ubuntu"}
 DEBIAN_SOURCES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd")
 PLUGINS = "/usr/libexec/docker/cli-plugins"
 
-_HOOK = """#!/bin/sh
-# STAND-IN of nvidia-container-runtime-hook: there is no GPU to hand to the container.
-exit 0
+_HOOK = """#!/usr/bin/python3
+# STAND-IN of nvidia-container-runtime-hook: binds the stand-ins of the driver's files into the container that starts, in
+# its own mount namespace and before it changes its root, as the real one does. On a host without them it does nothing.
+import json
+import os
+import subprocess
+import sys
+
+FILES = {
+    "/usr/lib/llmops-standin/libcuda.so.1": "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+    "/usr/bin/nvidia-smi": "/usr/bin/nvidia-smi",
+    "/usr/lib/llmops-standin/smi": "/usr/lib/llmops-standin/smi",
+    "/etc/llmops-standin/nvidia.json": "/etc/llmops-standin/nvidia.json",
+}
+
+
+def main():
+    if sys.argv[1:2] != ["prestart"]:
+        return 0
+    state = json.load(sys.stdin)
+    with open(os.path.join(state["bundle"], "config.json")) as stream:
+        config = json.load(stream)
+    environment = [word for word in config["process"].get("env", []) if word.startswith("NVIDIA_VISIBLE_DEVICES=")]
+    if not environment or environment[-1].partition("=")[2] in ("", "void", "none"):
+        return 0
+    root = os.path.join(state["bundle"], config["root"]["path"])
+    for source, target in FILES.items():
+        if not os.path.exists(source) or not os.path.exists("/usr/lib/llmops-standin/libcuda.so.1"):
+            continue
+        place = root + target
+        os.makedirs(place if os.path.isdir(source) else os.path.dirname(place), exist_ok=True)
+        if not os.path.isdir(source) and not os.path.exists(place):
+            open(place, "w").close()
+        subprocess.run(["nsenter", "--mount=/proc/%d/ns/mnt" % state["pid"], "mount", "--bind", source, place], check=True)
+    return 0
+
+
+sys.exit(main())
 """
 _RUNTIME = """#!/bin/sh
 # STAND-IN of nvidia-container-runtime: there is nothing to add to the container, so plain runc runs it.
 exec runc "$@"
+"""
+# As nvidia-docker2 brought it.
+_LEGACY_CONFIG = """{
+    "runtimes": {
+        "nvidia": {
+            "path": "nvidia-container-runtime",
+            "runtimeArgs": []
+        }
+    }
+}
 """
 _CLI = """#!/bin/sh
 # STAND-IN of nvidia-container-cli.
@@ -85,7 +130,17 @@ class Package:
 
 def nvidia_packages(nvidia_ctk: bytes) -> list[Package]:
     """The toolkit's four packages in every version; nvidia_ctk is the program that answers for nvidia-ctk."""
-    found = []
+    found = [
+        Package(
+            "nvidia-docker2",
+            "2.14.0-1",
+            "nvidia-docker2, which came before the toolkit and has daemon.json as a file of its own",
+            ("nvidia-container-toolkit (>= 1.14.0-1)",),
+            files={"/etc/docker/daemon.json": (_LEGACY_CONFIG.encode(), 0o644)},
+            conffiles=("/etc/docker/daemon.json",),
+            architecture="all",
+        )
+    ]
     for version in NVIDIA_VERSIONS:
         upstream = version.partition("-")[0]
         replaces = {"Breaks": "nvidia-container-runtime (<= 3.5.0-1), nvidia-container-runtime-hook"}

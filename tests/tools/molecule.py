@@ -16,7 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = ROOT / "molecule" / "layout.yml"
-STATE = ROOT / ".cache" / "fleet-molecule"
+NAME = os.environ.get("FLEET_MOLECULE_NAME", "molecule")
+STATE = ROOT / ".cache" / f"fleet-{NAME}"
 # The images that scenarios pull; the whole chain's others need not be built for them.
 IMAGES = ("library/busybox", "xprobe/xinference")
 
@@ -25,7 +26,7 @@ def environment() -> dict[str, str]:
     """A fleet of its own, so that a running demo is left alone."""
     return {
         **os.environ,
-        "FLEET_NAME": "molecule",
+        "FLEET_NAME": NAME,
         "FLEET_SUBNET": os.environ.get("FLEET_MOLECULE_SUBNET", "10.213.79.0/24"),
         "FLEET_STATE": str(STATE),
         "LLMOPS_MOLECULE_INVENTORY": str(STATE / "inventory.yml"),

@@ -13,7 +13,8 @@ from tests.fleet.checks.playbook import ROOT, Run, run_playbook
 from tests.fleet.config import Settings
 
 KEEP = os.environ.get("FLEET_KEEP") == "1"
-LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "checks.yml"
+NAME = os.environ.get("FLEET_CHECKS_NAME", "checks")
+LAYOUT = ROOT / os.environ.get("FLEET_CHECKS_LAYOUT", "tests/fleet/layouts/checks.yml")
 
 Play = Callable[..., Run]
 
@@ -24,9 +25,9 @@ def fleet() -> Iterator[Fleet]:
     settings = Settings.from_environment(
         {
             **os.environ,
-            "FLEET_NAME": "checks",
+            "FLEET_NAME": NAME,
             "FLEET_SUBNET": os.environ.get("FLEET_CHECKS_SUBNET", "10.213.78.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / "fleet-checks"),
+            "FLEET_STATE": str(ROOT / ".cache" / f"fleet-{NAME}"),
         }
     )
     made = Fleet(settings)

@@ -141,7 +141,7 @@ def test_nvidia_ctk_stops_at_a_broken_file(tmp_path: Path, content: str) -> None
     assert config.read_text() == content
 
 
-@pytest.mark.parametrize("arguments", [("cdi", "generate"), ("runtime", "configure", "--runtime=crio"), ("runtime", "configure", "--cdi.enabled")])
+@pytest.mark.parametrize("arguments", [("cdi", "list"), ("runtime", "configure", "--runtime=crio"), ("runtime", "configure", "--cdi.enabled")])
 def test_nvidia_ctk_refuses_what_it_does_not_know(arguments: tuple[str, ...]) -> None:
     done = ctk(*arguments)
     assert done.returncode == 1

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from tests.fleet.shell import FleetError
+from tests.fleet.standins.nvidia.libcuda import build as build_libcuda
 from tests.fleet.standins.nvidia.profiles import PROFILES, Profile, smi_profile
 
 STANDIN_ROOT = "/opt/llmops-standin/root"
@@ -42,6 +43,9 @@ def files(name: str) -> dict[str, tuple[bytes, int]]:
     }
     for source in sorted((_HERE / "smi").glob("*.py")):
         result[f"{LIBRARY}/smi/{source.name}"] = (source.read_bytes(), 0o644)
+    if chosen.module_version is not None:
+        # The toolkit's stand-in binds it into containers, where the truth is asked.
+        result[f"{LIBRARY}/libcuda.so.1"] = (build_libcuda(len(chosen.addresses) - len(chosen.lost), chosen.cuda_version, chosen.cuinit), 0o644)
     for path, text in _device_files(chosen).items():
         result[f"{STANDIN_ROOT}/{path}"] = (text.encode(), 0o666 if path.startswith("dev/") else 0o444)
     return result

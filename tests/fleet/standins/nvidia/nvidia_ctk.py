@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""STAND-IN of nvidia-ctk @VERSION@: --version, and `runtime configure --runtime=docker` as upstream does it.
+"""STAND-IN of nvidia-ctk @VERSION@: --version, `cdi generate`, and `runtime configure --runtime=docker` as upstream does it.
 
 It rewrites the whole of daemon.json: keys sorted, four spaces, no newline at the end; runtimes.nvidia is replaced
 outright. What it does not know it refuses with exit status 1, as "not answered".
@@ -62,12 +62,40 @@ def configure(words):
     return 0
 
 
+def generate(words):
+    """A CDI specification with a device for each GPU of the profile, and library names that carry its driver's version."""
+    path = ""
+    rest = list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name != "--output" or not (equals or rest):
+            return refuse(["cdi", "generate", name])
+        path = value if equals else rest.pop(0)
+    with open("/etc/llmops-standin/nvidia.json", encoding="utf-8") as stream:
+        profile = json.load(stream)
+    names = [str(gpu["fields"]["index"]) for gpu in profile["gpus"]] + [gpu["fields"]["uuid"] for gpu in profile["gpus"]] + ["all"]
+    library = "/usr/lib/x86_64-linux-gnu/libcuda.so." + profile["driver_version"]
+    lines = ["# STAND-IN", "cdiVersion: 0.5.0", "kind: nvidia.com/gpu", "devices:"]
+    lines += ["- name: \"{}\"".format(name) for name in names]
+    lines += ["containerEdits:", "  mounts:", "  - hostPath: " + library, "    containerPath: " + library]
+    text = "\n".join(lines) + "\n"
+    if not path:
+        sys.stdout.write(text)
+        return 0
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    return 0
+
+
 def main(words):
     if words in (["--version"], ["-v"]):
         print("NVIDIA Container Toolkit CLI version {}".format(VERSION))
         return 0
     if words[:2] == ["runtime", "configure"]:
         return configure(words[2:])
+    if words[:2] == ["cdi", "generate"]:
+        return generate(words[2:])
     return refuse(words)
 
 

@@ -55,7 +55,7 @@ class Profile:
     """One host: its cards by PCI address, its driver, and what is wrong with it.
 
     module_version is that of the loaded kernel module, None when it is not loaded. exit_status and stdout make every
-    call end so; hang_seconds makes it wait; lost names the indexes of GPUs that fell off the bus.
+    call end so; hang_seconds makes it wait; cuinit is what CUDA answers, whatever nvidia-smi says; lost names the indexes of GPUs that fell off the bus.
     """
 
     card: Card
@@ -68,6 +68,7 @@ class Profile:
     exit_status: int | None = None
     stdout: str = ""
     hang_seconds: int = 0
+    cuinit: int = 0
     processes: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
 
@@ -93,7 +94,10 @@ PROFILES: dict[str, Profile] = {
         module_version="595.45.04",
         exit_status=18,
         stdout="Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 595.71\n",
+        cuinit=803,
     ),
+    # nvidia-smi looks fine; CUDA says system not ready.
+    "no-fabric-manager": replace(_H100, cuinit=802),
     "lost": replace(_T4, lost=(1,)),
     "hang": replace(_4090, hang_seconds=600),
     "old-driver": replace(_T4, driver_version="570.124.04", cuda_version="12.8", module_version="570.124.04"),

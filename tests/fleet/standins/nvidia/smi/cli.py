@@ -12,6 +12,8 @@ from . import fields as field_table
 from . import table, xml
 
 PROFILE = "/etc/llmops-standin/nvidia.json"
+# A test makes this file in a container to take its GPUs away as a systemctl daemon-reload does; a restart brings them back.
+LOST = "/dev/shm/llmops-standin-nvml-lost"
 BAD_ARGUMENT = 2
 GPU_LOST = 15
 _APP_FIELDS = ("timestamp", "gpu_name", "gpu_bus_id", "gpu_serial", "gpu_uuid", "pid", "process_name", "used_gpu_memory")
@@ -23,6 +25,9 @@ class Refused(Exception):
 
 def main(argv: List[str]) -> int:
     """Answer as nvidia-smi would; returns its exit status."""
+    if os.path.exists(LOST):
+        sys.stdout.write("Failed to initialize NVML: Unknown Error\n")
+        return 255
     with open(os.environ.get("LLMOPS_STANDIN_NVIDIA", PROFILE), encoding="utf-8") as stream:
         profile = json.load(stream)
     failure = profile.get("failure") or {}
