@@ -95,6 +95,13 @@ def test_defaults_of_env_example_and_compose_agree(version: str) -> None:
     assert differing <= {"WEAVIATE_AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "DIFY_AGENT_SERVER_SECRET_KEY"}
 
 
+@releases
+def test_every_service_has_an_image_and_stands_on_others_that_are_there(version: str) -> None:
+    services = yaml.safe_load(text_of(version, "docker-compose.yaml"))["services"]
+    assert all("image" in service for service in services.values())
+    assert {name for service in services.values() for name in service.get("depends_on", [])} <= set(services)
+
+
 def test_before_1_14_1_only_a_list_of_variables_reaches_the_api() -> None:
     api = yaml.safe_load(text_of("1.9.2", "docker-compose.yaml"))["services"]["api"]
     assert "env_file" not in api
