@@ -54,10 +54,28 @@ def get_json(connection: http.client.HTTPConnection, path: str) -> t.Any:
         connection.close()
 
 
+def listening_addresses(port: int, table: str = "/proc/net/tcp") -> list[str]:
+    """The IPv4 addresses that somebody listens on at the port; the supervisor of a cluster listens on one of the host's only."""
+    found = []
+    try:
+        with open(table, encoding="ascii") as handle:
+            rows = [line.split() for line in handle][1:]
+    except OSError:
+        return []
+    for row in rows:
+        address, _colon, number = row[1].partition(":")
+        if row[3] == "0A" and int(number, 16) == port:
+            found.append(socket.inet_ntoa(bytes.fromhex(address)[::-1]))
+    return found
+
+
 def is_xinference(port: int) -> bool:
     """Whether Xinference answers there: its way of telling about authentication is its own."""
-    answer = get_json(http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT), "/v1/cluster/auth")
-    return isinstance(answer, dict) and "auth" in answer
+    for address in ["127.0.0.1", *listening_addresses(port)]:
+        answer = get_json(http.client.HTTPConnection(address, port, timeout=PROBE_TIMEOUT), "/v1/cluster/auth")
+        if isinstance(answer, dict) and "auth" in answer:
+            return True
+    return False
 
 
 def published_by_xinference(port: int, containers: t.Any) -> bool | None:
@@ -65,7 +83,12 @@ def published_by_xinference(port: int, containers: t.Any) -> bool | None:
     if not isinstance(containers, list):
         return None
     return any(
-        "xinference" in container.get("Image", "") and any(published.get("PublicPort") == port for published in container.get("Ports") or [])
+        "xinference" in container.get("Image", "")
+        and (
+            # A cluster's containers have the host's network and publish nothing.
+            (container.get("HostConfig") or {}).get("NetworkMode") == "host"
+            or any(published.get("PublicPort") == port for published in container.get("Ports") or [])
+        )
         for container in containers
     )
 

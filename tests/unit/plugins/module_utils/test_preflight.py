@@ -842,3 +842,26 @@ def test_the_catalog_covers_the_known_checks():
     known = {f"{section}{number:02d}" for section, count in counts.items() for number in range(1, count + 1)}
     assert set(CATALOG) | set(ABSENT) == known
     assert not set(CATALOG) & set(ABSENT)
+
+
+def test_a_supervisor_on_one_address_of_the_host_is_found(tmp_path):
+    table = tmp_path / "tcp"
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    # 10.213.101.11:9997 listens; a connection from it does not, and another port is another port.
+    table.write_text(head + "   0: 0B65D50A:270D 00000000:0000 0A x\n   1: 0B65D50A:270D 0C65D50A:C001 01 x\n   2: 00000000:0016 00000000:0000 0A x\n")
+    assert network.listening_addresses(9997, str(table)) == ["10.213.101.11"]
+    assert network.listening_addresses(9998, str(table)) == []
+    assert network.listening_addresses(9997, str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("container", "ours"),
+    [
+        ({"Image": "xprobe/xinference:v4.1.0", "Ports": [{"PublicPort": 9997}]}, True),
+        ({"Image": "xprobe/xinference:v4.1.0", "Ports": [], "HostConfig": {"NetworkMode": "host"}}, True),
+        ({"Image": "xprobe/xinference:v4.1.0", "Ports": [{"PublicPort": 80}], "HostConfig": {"NetworkMode": "bridge"}}, False),
+        ({"Image": "nginx", "Ports": [], "HostConfig": {"NetworkMode": "host"}}, False),
+    ],
+)
+def test_who_publishes_the_port(container, ours):
+    assert network.published_by_xinference(9997, [container]) is ours
