@@ -45,7 +45,7 @@ def ensure(registry_address: str, log: t.Callable[[str], t.Any] = print, only: t
     ``registry_address`` is ``HOST:PORT`` or ``http://HOST:PORT``. ``only`` limits it to these repositories or names.
     Prints a table of sizes and times through ``log``. Raises FleetError.
     """
-    specs = [spec for spec in catalog.IMAGES if not only or spec.name in only or spec.repository in only]
+    specs = catalog.chosen(only or ())
     if not specs:
         raise shell.FleetError(f"no image is called {', '.join(only or ())}. There are: {', '.join(spec.name for spec in catalog.IMAGES)}.")
     if not shell.is_root():

@@ -43,7 +43,7 @@ def identity(step: catalog.Step) -> t.Dict[str, t.Any]:
     if step.action == "debian":
         further = rootfs.base_identity()
     elif step.action == "xinference":
-        further = [xinference.RECIPE, xinference.REQUIREMENTS.read_text(encoding="utf-8"), xinference.LEFT_OUT]
+        further = [xinference.RECIPE, xinference.REQUIREMENTS[step.release or xinference.VERSION].read_text(encoding="utf-8"), xinference.LEFT_OUT]
     return step.identity(further)
 
 
@@ -131,7 +131,7 @@ class Builder:
         if step.action == "packages":
             rootfs.install(root, step.packages)
         elif step.action == "xinference":
-            xinference.install(root, self.cache / "wheels", self.log)
+            xinference.install(root, self.cache / "wheels", self.log, step.release or xinference.VERSION)
             (root / "opt/inference").mkdir()
         for place, source, mode in step.files:
             _place(source, root / place, mode)

@@ -39,6 +39,7 @@ class Step:
     files: t.Tuple[t.Tuple[str, pathlib.Path, int], ...] = ()
     shell: str = ""
     before: str = ""  # the same, before the packages are installed
+    release: str = ""  # of Xinference, where it is not the usual one
 
     def identity(self, further: t.Any = None) -> t.Dict[str, t.Any]:
         """Return what the layer's content follows from; ``further`` is what its action adds to that."""
@@ -62,6 +63,7 @@ class ImageSpec:
     kind: str
     steps: t.Tuple[Step, ...]
     config: t.Mapping[str, t.Any]
+    on_demand: bool = False  # built when it is asked for by name only
 
     @property
     def name(self) -> str:
@@ -141,6 +143,7 @@ SQUID = Step(
 )
 BUSYBOX = Step("busybox", action="busybox")
 XINFERENCE = Step("xinference", action="xinference")
+XINFERENCE_OLD = Step("xinference-0.13.3", action="xinference", release="0.13.3")
 WEAVIATE = Step("weaviate", action="files", files=(("bin/weaviate", FILES / "weaviate.py", 0o755),))
 PYTHON_CLIENTS = Step(
     "python-clients",
@@ -171,18 +174,27 @@ def _dify(name: str, tag: str, part: str, port: int, folder: str, user: str = ""
     return ImageSpec(f"langgenius/{name}", tag, "stand-in for Dify, by this project", (DEBIAN, PYTHON_CLIENTS, DIFY), config)
 
 
+_XINFERENCE_CONFIG: t.Dict[str, t.Any] = {
+    "Cmd": ["/bin/bash"],
+    # The last two keep many servers on one small machine from spinning against each other and from hoarding memory.
+    "Env": ["PYTHONUNBUFFERED=1", "LANG=C.UTF-8", "OMP_NUM_THREADS=1", "MALLOC_ARENA_MAX=2"],
+    "WorkingDir": "/opt/inference",
+}
 IMAGES: t.Tuple[ImageSpec, ...] = (
     ImageSpec(
         "xprobe/xinference",
         "v4.1.0",
         "the real Xinference 4.1.0, on CPU: without CUDA, vLLM, SGLang and the largest audio and image engines",
         (DEBIAN, XINFERENCE),
-        {
-            "Cmd": ["/bin/bash"],
-            # The last two keep many servers on one small machine from spinning against each other and from hoarding memory.
-            "Env": ["PYTHONUNBUFFERED=1", "LANG=C.UTF-8", "OMP_NUM_THREADS=1", "MALLOC_ARENA_MAX=2"],
-            "WorkingDir": "/opt/inference",
-        },
+        _XINFERENCE_CONFIG,
+    ),
+    ImageSpec(
+        "xprobe/xinference",
+        "v0.13.3",
+        "the real Xinference 0.13.3, on CPU: for what servers without autostart need",
+        (DEBIAN, XINFERENCE_OLD),
+        _XINFERENCE_CONFIG,
+        on_demand=True,
     ),
     ImageSpec(
         "library/postgres",
@@ -250,3 +262,8 @@ IMAGES: t.Tuple[ImageSpec, ...] = (
     _dify("dify-plugin-daemon", "0.3.3-local", "plugin_daemon", 5002, "/app", version="1.9.2"),
     _dify("dify-sandbox", "0.2.12", "sandbox", 8194, "/app", version="1.9.2"),
 )
+
+
+def chosen(only: t.Collection[str] = ()) -> t.List[ImageSpec]:
+    """The images with these repositories or names; without any, all but those that are built on demand. A name may say a tag."""
+    return [spec for spec in IMAGES if spec.name in only or (not spec.on_demand and (not only or spec.repository in only))]

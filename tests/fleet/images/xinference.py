@@ -25,8 +25,12 @@ import urllib.request
 from tests.fleet import shell
 from tests.fleet.images import rootfs
 
-REQUIREMENTS = pathlib.Path(__file__).with_name("requirements-xinference.txt")
 VERSION = "4.1.0"
+OLD_VERSION = "0.13.3"  # without autostart
+REQUIREMENTS = {
+    VERSION: pathlib.Path(__file__).with_name("requirements-xinference.txt"),
+    OLD_VERSION: pathlib.Path(__file__).with_name("requirements-xinference-0.13.3.txt"),
+}
 RECIPE = 2  # raise it when the steps below change what comes out
 SITE = "usr/local/lib/python3.11/dist-packages"
 
@@ -76,11 +80,11 @@ LEFT_OUT = (
 )
 
 
-def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], None]) -> None:
+def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], None], version: str = VERSION) -> None:
     """Install server and launchers into the Debian tree ``root``; ``wheels`` keeps what had to be built. Raises FleetError."""
     site = root / SITE
     shutil.rmtree(site, ignore_errors=True)
-    pinned, sources = _requirements()
+    pinned, sources = _requirements(version)
     torch = [line for line in pinned if line.startswith("torch==")]
     with tempfile.TemporaryDirectory(prefix="llmops-site-", dir=root.parent) as scratch:
         # pip --target never adds to a folder that is there (bin/), so each call gets its own.
@@ -89,7 +93,7 @@ def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], Non
         _pip_install(target, torch, ["--index-url", TORCH_INDEX] if _torch_index_answers() else [])
         if any(target.glob("nvidia*")) or not _is_cpu_torch(target):
             raise shell.FleetError(f"pip found a CUDA build of {torch[0]}, of several GB. Let LLMOPS_FLEET_TORCH_INDEX name an index that has the CPU build.")
-        log(f"installing {len(pinned) + len(sources) - 1} further packages of Xinference {VERSION}")
+        log(f"installing {len(pinned) + len(sources) - 1} further packages of Xinference {version}")
         _build_wheels(sources, wheels)
         rest = [line for line in pinned if line not in torch] + sources
         _pip_install(second, rest, ["--find-links", str(wheels)])
@@ -105,11 +109,11 @@ def install(root: pathlib.Path, wheels: pathlib.Path, log: t.Callable[[str], Non
     rootfs.compile_python(root, ["/" + SITE], jobs=2)
 
 
-def _requirements() -> t.Tuple[t.List[str], t.List[str]]:
+def _requirements(version: str) -> t.Tuple[t.List[str], t.List[str]]:
     """Return (packages with wheels, packages published as source only)."""
     pinned: t.List[str] = []
     sources: t.List[str] = []
-    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+    for line in REQUIREMENTS[version].read_text(encoding="utf-8").splitlines():
         requirement, _hash, note = line.partition("#")
         if requirement.strip():
             (sources if note.strip() == "sdist" else pinned).append(requirement.strip())
