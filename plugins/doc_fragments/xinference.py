@@ -26,6 +26,12 @@ options:
       - The password of O(username). A refused one is never tried again, since ten of them ban the address for an hour.
       - If not set, the environment variable E(XINFERENCE_PASSWORD) is used.
     type: str
+  api_key:
+    description:
+      - A key to use where there is no account. From Xinference 3.0 on a key can only look and infer; before, one of the file of
+        C(--auth-config) may do what its user may.
+      - If not set, the environment variable E(XINFERENCE_API_KEY) is used.
+    type: str
   credentials_file:
     description:
       - A file on the host with the credentials, as M(llmops.dify_xinference.xinference_setup) writes it.

@@ -15,6 +15,8 @@ Facts behind it were recorded against real servers 0.13.3, 3.2.1 and 4.1.0 (see 
 
 from __future__ import annotations
 
+import base64
+import difflib
 import json
 import re
 import threading
@@ -29,10 +31,15 @@ LOADING = "loading"
 ABSENT = "absent"
 FAILED = "failed"
 
-# A token lives 30 minutes (XINFERENCE_ACCESS_TOKEN_EXPIRE_MINUTES); it is renewed before that, never after a 401.
-TOKEN_RENEW_SECONDS = 20 * 60
+# A token lives 30 minutes (XINFERENCE_ACCESS_TOKEN_EXPIRE_MINUTES) unless it says otherwise; it is renewed after two
+# thirds of that, never after a 401.
+TOKEN_SECONDS = 30 * 60
+# How long an address is banned, unless XINFERENCE_RATE_LIMIT_IP_* say otherwise: the server does not tell.
+BAN_SECONDS = 3600
 
 _ADDRESS = re.compile(r"\[address=[^\]]*\]\s*")
+_FLOOD = re.compile(r"dict_keys\(\[(.*?)(?:\]\)|$)", re.DOTALL)
+_WANTED_NAME = re.compile(r"[Mm]odel ([^\s,]+)")
 _NOT_FOUND = re.compile(r"not found in the model list, uid: (\S+)")
 
 
@@ -55,7 +62,30 @@ def words_of(response: Response, limit: int = 400) -> str:
     text = body.get("detail") if isinstance(body, dict) else None
     if not isinstance(text, str):
         text = json.dumps(text) if text is not None else response.text
-    return shorten(_ADDRESS.sub("", text), limit)
+    return trimmed(text, limit)
+
+
+def trimmed(text: str, limit: int = 400) -> str:
+    """A message of the server for a reader: the names of all its models become the nearest ones."""
+    text = _ADDRESS.sub("", text)
+    wanted = _WANTED_NAME.search(text)
+
+    def nearest(flood: re.Match[str]) -> str:
+        names = re.findall(r"'([^']*)'", flood.group(1))
+        near = difflib.get_close_matches(wanted.group(1), names, 3, 0.6) if wanted else []
+        return f"{len(names)} others" + (f", the nearest are {', '.join(near)}" if near else "")
+
+    return shorten(_FLOOD.sub(nearest, text), limit)
+
+
+def seconds_of_token(token: str) -> float:
+    """How long a token lives, from its own claims (``exp`` and ``iat``); the server's default where it does not say."""
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "==="))
+        lifetime = float(claims["exp"]) - float(claims.get("iat") or time.time())
+    except (IndexError, KeyError, TypeError, ValueError):
+        return TOKEN_SECONDS
+    return lifetime if lifetime > 0 else TOKEN_SECONDS
 
 
 def state_of(uid: str, status: int, detail: str) -> str:
@@ -106,7 +136,7 @@ class Xinference:
         self.api_key = api_key
         self._clock = clock
         self._token: str | None = None
-        self._token_time = 0.0
+        self._token_until = 0.0
         self._open = False  # the server asks for no login
         self._lock = threading.Lock()
         self.requests = 0
@@ -130,17 +160,17 @@ class Xinference:
                 return None
             if not self.username:
                 return self.api_key
-            if self._token and self._clock() - self._token_time < TOKEN_RENEW_SECONDS:
+            if self._token and self._clock() < self._token_until:
                 return self._token
             answer = self._send("POST", "/token", {"username": self.username, "password": self.password})
             if answer.ok and isinstance(answer.json, dict) and answer.json.get("access_token"):
                 self._token = str(answer.json["access_token"])
-                self._token_time = self._clock()
+                self._token_until = self._clock() + seconds_of_token(self._token) * 2 / 3
                 return self._token
             if answer.status in (401, 403, 429):
                 raise self._login_failed(answer)
-            # No such route, or one that answers oddly: a server that runs without accounts.
-            if self.auth_required():
+            # No such route: a server that runs without accounts. One that answers oddly is asked.
+            if answer.status not in (404, 405) and self.auth_required():
                 raise LoginFailed(
                     f"Xinference at {self.http.base_url} did not accept a login at /token: HTTP {answer.status}: {words_of(answer)}",
                     answer.status,
@@ -152,13 +182,22 @@ class Xinference:
     def _login_failed(self, answer: Response) -> LoginFailed:
         words = words_of(answer)
         if answer.status == 429:
-            hint = "this address sent too many wrong credentials; it is banned for an hour, for good credentials too (restart the server to lift it)"
+            wait = answer.header("Retry-After")
+            seconds = int(wait) if wait and wait.isdigit() else BAN_SECONDS
+            hint = (
+                f"this address sent ten wrong credentials within five minutes and is banned for {seconds} s, for good credentials too. "
+                "Find what sends them (an old API key, a wrong password), wait that long or restart the server, then run again"
+            )
         elif answer.url.endswith("/token"):
             hint = f"check the password of {self.username!r}; it is not tried again, because ten wrong ones ban this address for an hour"
         elif not self.username and not self.api_key:
             hint = "this server asks for a login: give username and password, or credentials_file"
+        elif not self.username and answer.status == 401:
+            hint = "the API key or token is wrong, revoked or expired (a token lives 30 minutes); it is not tried again: ten wrong ones ban this address"
         elif not self.username:
             hint = "from Xinference 3.0 on an API key can only look and infer: give username and password, or credentials_file"
+        elif answer.status == 401:
+            hint = "the server no longer accepts the token of its own login (did it restart?): run again"
         else:
             hint = f"the account {self.username!r} may not do this"
         return LoginFailed(f"Xinference refused {answer.method} {answer.url}: HTTP {answer.status}: {words}: {hint}", answer.status, words)
@@ -212,7 +251,41 @@ class Xinference:
     def failure_of(self, uid: str) -> str:
         """Why the last launch of a uid failed, in the server's words; empty where it does not keep them."""
         texts = [str(entry["error_message"]) for entry in self.replicas(uid) or [] if entry.get("error_message")]
-        return shorten(_ADDRESS.sub("", texts[0])) if texts else ""
+        return trimmed(texts[0]) if texts else ""
+
+    def progress(self, uid: str) -> dict[str, t.Any]:
+        """``stage`` and ``percent`` of a launch that is under way; empty before 1.5, and where nothing is known yet."""
+        body = self.fetch(f"/v1/models/{quote(uid, safe='')}/progress")
+        if not isinstance(body, dict) or not isinstance(body.get("progress"), (int, float)) or body.get("stage") == "pending":
+            return {}
+        return {"stage": str(body.get("stage") or "loading"), "percent": round(100 * min(max(float(body["progress"]), 0.0), 1.0))}
+
+    def gpu_count(self) -> int | None:
+        """How many GPUs the server has, on all workers; ``None`` when it does not say."""
+        answer = self.call("GET", "/v1/cluster/devices")
+        return int(answer.json) if answer.ok and isinstance(answer.json, int) else None
+
+    def nodes(self) -> list[dict[str, t.Any]] | None:
+        """Supervisor and workers with their GPUs; ``None`` when this login may not see them, or a worker just died."""
+        try:
+            body = self.fetch("/v1/cluster/info", [])
+        except XinferenceError:
+            return None
+        nodes = [entry for entry in body or [] if isinstance(entry, dict)] if isinstance(body, list) else []
+        return [
+            {
+                "role": str(entry.get("node_type") or "").lower(),
+                "address": str(entry.get("ip_address") or ""),
+                "gpus": int(entry.get("gpu_count") or 0),
+                "gpu_memory_bytes": int(entry.get("gpu_vram_total") or 0),
+            }
+            for entry in nodes
+        ]
+
+    def custom_models(self, model_type: str) -> list[str]:
+        """Names of the registrations of one type that are not built in."""
+        body = self.fetch(f"/v1/model_registrations/{model_type}", [])
+        return sorted(str(entry["model_name"]) for entry in body or [] if isinstance(entry, dict) and entry.get("is_builtin") is False)
 
     def version(self) -> str:
         """The server's version, or an empty text when this login may not see it."""
@@ -302,4 +375,4 @@ class Xinference:
             raise self.error(f"removing the autostart entry of {uid}", answer)
 
 
-__all__ = ["ABSENT", "FAILED", "LOADING", "READY", "LoginFailed", "Look", "Xinference", "XinferenceError", "state_of", "words_of"]
+__all__ = ["ABSENT", "FAILED", "LOADING", "READY", "LoginFailed", "Look", "Xinference", "XinferenceError", "state_of", "trimmed", "words_of"]

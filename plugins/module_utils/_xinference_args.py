@@ -14,6 +14,33 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import Xinference
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import read_json
 
+# The suboptions of a declared model, for every module that takes a list of them.
+MODEL = {
+    "uid": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "type": {"type": "str", "default": "LLM"},
+    "name": {"type": "str"},
+    "engine": {"type": "str"},
+    "size": {"type": "str"},
+    "format": {"type": "str"},
+    "quantization": {"type": "str"},
+    "replica": {"type": "int"},
+    "gpus": {"type": "list", "elements": "int"},
+    "n_gpu": {"type": "str"},
+    "worker_ip": {"type": "str"},
+    "model_path": {"type": "str"},
+    "download_hub": {"type": "str"},
+    "peft_model_config": {"type": "dict"},
+    "request_limits": {"type": "int"},
+    "enable_virtual_env": {"type": "bool"},
+    "virtual_env_packages": {"type": "list", "elements": "str"},
+    "virtual_env_find_links": {"type": "list", "elements": "str"},
+    "envs": {"type": "dict"},
+    "options": {"type": "dict", "default": {}},
+    "refused": {"type": "str"},
+    "register": {"type": "dict"},
+}
+
 
 def connection_spec() -> dict[str, dict[str, t.Any]]:
     """Documented in the doc fragment ``xinference``."""
@@ -21,6 +48,7 @@ def connection_spec() -> dict[str, dict[str, t.Any]]:
         "url": {"type": "str", "default": "http://127.0.0.1:9997", "fallback": (env_fallback, ["XINFERENCE_URL"])},
         "username": {"type": "str", "fallback": (env_fallback, ["XINFERENCE_USERNAME"])},
         "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["XINFERENCE_PASSWORD"])},
+        "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["XINFERENCE_API_KEY"])},
         "credentials_file": {"type": "path", "fallback": (env_fallback, ["XINFERENCE_CREDENTIALS_FILE"])},
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
@@ -41,10 +69,10 @@ def http_of(params: dict[str, t.Any]) -> JsonClient:
     return JsonClient(params["url"], open_url_transport(params["validate_certs"], params["ca_path"], use_proxy=False), timeout=params["timeout"])
 
 
-def client_of(params: dict[str, t.Any], api_key: str | None = None) -> Xinference:
+def client_of(params: dict[str, t.Any]) -> Xinference:
     """A client with the account of the options. Raises UnreadableFile."""
     username, password = account_of(params)
-    return Xinference(http_of(params), username, password, api_key)
+    return Xinference(http_of(params), username, password, params.get("api_key"))
 
 
-__all__ = ["account_of", "client_of", "connection_spec", "http_of"]
+__all__ = ["MODEL", "account_of", "client_of", "connection_spec", "http_of"]

@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import io
 import os
+import sys
 import time
 import typing as t
 import zipfile
@@ -24,11 +25,14 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._wait import WaitTimeout
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import ABSENT, LOADING, LoginFailed, Xinference, XinferenceError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched, UnreadableFile, read_json
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_run import Runner, gather
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_look import NOTHING_FOUND, gather
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_run import Runner
 
 PACKAGE = "ansible_collections.llmops.dify_xinference.plugins.module_utils"
 # Everything that this file imports, directly or not; nothing of Ansible is among it.
-PARTS = ("_difference", "_http", "_wait", "_xinference", "_xinference_files", "_xinference_keeper", "_xinference_plan", "_xinference_run")
+PARTS = ("_difference", "_http", "_wait", "_xinference") + tuple(
+    "_xinference_" + name for name in ("drift", "files", "keeper", "look", "model", "plan", "run")
+)
 
 # Exit statuses. LOGIN must not be tried again soon: ten wrong credentials ban the address for an hour.
 OK, FAILURES, UNREACHABLE, LOGIN = 0, 1, 2, 3
@@ -102,6 +106,12 @@ class ReadOnly(Launched):
         return {uid: entry["launch"] for uid, entry in self.entries().items() if entry.get("keep", True) and not (entry.get("ending") or entry.get("failed"))}
 
 
+def say(line: str) -> None:
+    """One line for the log, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 class Keeper:
     """Compares the state file with the server, and launches what is missing.
 
@@ -116,7 +126,7 @@ class Keeper:
         state_file: str,
         timeout: float = 1800,
         concurrency: int = 4,
-        say: t.Callable[[str], None] = print,
+        say: t.Callable[[str], None] = say,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
@@ -167,7 +177,7 @@ class Keeper:
         self.say("missing: " + ", ".join(f"{step.uid} ({step.reason})" for step in steps))
         runner = Runner(self.client, self.launched, True, self.timeout, self.concurrency, clock=self.clock, sleep=self.sleep)
         outcome = {}
-        for row in runner.run(steps, planning.Found({}, {}, {}, {}, None, False)):
+        for row in runner.run(steps, NOTHING_FOUND):
             outcome[row["uid"]] = str(row["reason"]) if row["failed"] else ""
             self.say(f"{row['uid']}: {'failed: ' + row['reason'] if row['failed'] else 'ready'} after {row['seconds']:.0f} s")
         return outcome
@@ -233,9 +243,6 @@ def main(arguments: t.Sequence[str]) -> int:
         admin = (read_json(given.credentials_file).get("admin") or {}) if given.credentials_file else {}
         http = JsonClient(given.url, plain_transport(not given.no_validate_certs, given.ca_path), retries=0)
         return Xinference(http, admin.get("username"), admin.get("password"))
-
-    def say(line: str) -> None:
-        print(line, flush=True)
 
     try:
         if not os.path.exists(given.state_file):

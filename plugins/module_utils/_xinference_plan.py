@@ -10,14 +10,19 @@ Nothing here speaks to a server or to Ansible. Check mode is this plan without t
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import ABSENT, FAILED, LOADING, READY
-
-MODEL_TYPES = ("LLM", "embedding", "rerank", "image", "audio", "video", "flexible")
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_drift import contains, hidden_drift, same_launch, visible_drift
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_model import (
+    is_secret,
+    launch_body,
+    name_of,
+    option_warnings,
+    priority_of,
+    problem_with,
+    type_of,
+)
 
 # What happens to one uid.
 KEEP = "keep"  # runs as declared
@@ -28,38 +33,6 @@ WAIT = "wait"  # somebody's launch of it is under way
 REMOVE = "remove"
 REFUSE = "refuse"  # the declaration is wrong; nothing is sent to the server
 LEAVE = "leave"  # differs, but replace=never
-
-# Where a suboption of the module goes in the launch request.
-_FIELDS = {
-    "name": "model_name",
-    "type": "model_type",
-    "engine": "model_engine",
-    "size": "model_size_in_billions",
-    "format": "model_format",
-    "quantization": "quantization",
-    "replica": "replica",
-    "worker_ip": "worker_ip",
-    "model_path": "model_path",
-    "download_hub": "download_hub",
-    "peft_model_config": "peft_model_config",
-    "request_limits": "request_limits",
-    "enable_virtual_env": "enable_virtual_env",
-    "virtual_env_packages": "virtual_env_packages",
-    "envs": "envs",
-}
-# The keys of a launch request that /v1/models shows again (section 5 of the recorded contract).
-VISIBLE = ("model_type", "model_name", "model_engine", "model_format", "quantization", "model_size_in_billions", "replica")
-LAUNCH_KEYS = tuple(sorted(set(_FIELDS.values()) | {"model_uid", "n_gpu", "gpu_idx"}))
-# Engine arguments that people write most; the server swallows a typo in one of them without a word.
-ENGINE_KEYS = frozenset(
-    {
-        "max_model_len", "gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs",
-        "trust_remote_code", "enforce_eager", "swap_space", "kv_cache_dtype", "dtype", "enable_prefix_caching",
-        "enable_chunked_prefill", "limit_mm_per_prompt", "reasoning_content", "n_ctx", "n_gpu_layers", "device",
-        "torch_dtype", "quantization_config", "mem_fraction_static", "context_length", "cpu_offload",
-    }
-)  # fmt: skip
-MASKED = "******"
 
 
 class Step(t.NamedTuple):
@@ -102,157 +75,6 @@ class Found(t.NamedTuple):
     kept: t.Optional[t.Dict[str, bool]] = None
 
 
-def problem_with_uid(uid: t.Any) -> str:
-    """Why a uid cannot be used; empty when it can."""
-    if not isinstance(uid, str) or not uid:
-        return "a uid is needed: without one every launch starts another copy"
-    if len(uid) > 100:
-        return f"a uid has at most 100 characters, this one has {len(uid)}"
-    if "/" in uid:
-        return "a uid with a slash is launched but can then be neither read nor ended until the server restarts: use a dash"
-    if re.search(r"-(rep)?\d+$", uid):
-        return "a uid that ends in -<number> or -rep<number> is taken for a replica's name: put a letter after the number, or use a dot"
-    if uid != uid.strip() or any(character.isspace() for character in uid):
-        return "a uid has no spaces"
-    return ""
-
-
-def type_of(text: t.Any) -> str | None:
-    """The server's spelling of a model type (it is case-sensitive), or ``None``."""
-    for name in MODEL_TYPES:
-        if str(text).lower() == name.lower():
-            return name
-    return None
-
-
-def problem_with(model: dict[str, t.Any]) -> str:
-    """Why a declaration cannot work; empty when nothing speaks against it."""
-    problem = problem_with_uid(model.get("uid"))
-    if problem or model.get("state") == "absent":
-        return problem
-    if model.get("refused"):
-        return str(model["refused"])
-    model_type = type_of(model.get("type") or "LLM")
-    if model_type is None:
-        return f"type {model['type']!r} is unknown: one of {', '.join(MODEL_TYPES)}"
-    if not name_of(model):
-        return "name is missing: the model's name on Xinference (register.model_name serves too)"
-    if model_type == "LLM" and not model.get("engine"):
-        return "engine is missing: an LLM needs one (vllm, transformers, sglang, llama.cpp …)"
-    if model.get("register") and model["register"].get("model_name") not in (None, name_of(model)):
-        return f"name is {model['name']!r} but register.model_name is {model['register']['model_name']!r}"
-    replica = model.get("replica")
-    if replica is not None and replica < 1:
-        return f"replica is {replica}: at least 1 (0 leaves a ghost on old servers); use state: absent to remove a model"
-    count = model.get("n_gpu")
-    if count is not None and str(count).lower() not in ("auto", "cpu"):
-        try:
-            if int(count) < 1:
-                return f"n_gpu is {count}: at least 1, auto, or cpu (the server refuses 0)"
-        except ValueError:
-            return f"n_gpu is {count!r}: a number of GPUs, auto, or cpu"
-    gpus = model.get("gpus") or []
-    if gpus and len(gpus) % (replica or 1):
-        return f"gpus has {len(gpus)} entries for {replica} replicas: it must be a multiple"
-    if gpus and str(count).lower() == "cpu":
-        return "gpus and n_gpu: cpu exclude each other"
-    clash = sorted(set(model.get("options") or {}) & set(LAUNCH_KEYS))
-    if clash:
-        return f"options.{clash[0]} has an option of its own: see the documentation of this module"
-    return ""
-
-
-def name_of(model: dict[str, t.Any]) -> str:
-    return str(model.get("name") or (model.get("register") or {}).get("model_name") or "")
-
-
-def launch_body(model: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The body of the launch request of a declared model. What is not declared is left to the server."""
-    body: dict[str, t.Any] = {"model_uid": model["uid"], "model_name": name_of(model), "model_type": type_of(model.get("type") or "LLM")}
-    for option, key in _FIELDS.items():
-        if key not in body and model.get(option) is not None:
-            body[key] = model[option]
-    gpus = model.get("gpus") or []
-    count = model.get("n_gpu")
-    if gpus:
-        body["gpu_idx"] = [int(index) for index in gpus]
-        if count is None:
-            count = len(gpus) // (model.get("replica") or 1)
-    if count is not None:
-        text = str(count).lower()
-        body["n_gpu"] = None if text == "cpu" else text if text == "auto" else int(count)  # null is a CPU; 0 is an error
-    body.update(model.get("options") or {})
-    return body
-
-
-def _canonical(key: str, value: t.Any) -> str:
-    text = str(value)
-    if key == "model_engine":
-        return text.lower()  # the server echoes the caller's spelling
-    if key == "model_size_in_billions":
-        return re.sub(r"_0$", "", text.replace(".", "_"))  # 0.5, "0_5"; 7, 7.0, "7"
-    return text
-
-
-def is_secret(key: str) -> bool:
-    return bool(re.search(r"token|secret|passw|api_?key|credential|^envs$", key, re.IGNORECASE))
-
-
-def visible_drift(body: dict[str, t.Any], record: dict[str, t.Any]) -> list[tuple[str, t.Any, t.Any]]:
-    """What differs between a launch request and what the server shows; what either does not say is not compared."""
-    drift = []
-    for key in VISIBLE:
-        if body.get(key) is None or record.get(key) is None:
-            continue
-        if _canonical(key, body[key]) != _canonical(key, record[key]):
-            drift.append((key, body[key], record[key]))
-    shown = record.get("accelerators")
-    if body.get("gpu_idx") and shown and set(map(str, body["gpu_idx"])) != set(map(str, shown)):
-        drift.append(("gpu_idx", body["gpu_idx"], shown))
-    return drift
-
-
-def hidden_drift(body: dict[str, t.Any], remembered: dict[str, t.Any] | None) -> list[tuple[str, t.Any, t.Any]]:
-    """What differs from the launch that we remember, in what the server never shows. Nothing remembered: nothing known."""
-    if remembered is None:
-        return []
-    keys = (set(body) | set(remembered)) - set(VISIBLE) - {"model_uid"}
-    return [(key, body.get(key), remembered.get(key)) for key in sorted(keys) if _plain(body.get(key)) != _plain(remembered.get(key))]
-
-
-def _plain(value: t.Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def contains(found: t.Any, wanted: t.Any) -> bool:
-    """Whether everything that is wanted is in what was found; what the server filled in by itself is ignored."""
-    if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(contains, found, wanted))
-    return found == wanted or _canonical("", found) == _canonical("", wanted)
-
-
-def same_launch(found: t.Any, wanted: t.Any) -> bool:
-    """Like ``==``, where the server masks secrets of an autostart entry, and leaves out what is null."""
-    if found == MASKED:
-        return wanted is not None
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return all(same_launch(found.get(key), wanted.get(key)) for key in set(found) | set(wanted))
-    return _plain(found) == _plain(wanted)
-
-
-def option_warnings(uid: str, options: dict[str, t.Any]) -> list[str]:
-    """Engine arguments that look like a misspelt one: from 2.x on the server takes any name without a word."""
-    known = sorted(ENGINE_KEYS.union(LAUNCH_KEYS))
-    warnings = []
-    for key in sorted(options):
-        near = difflib.get_close_matches(key, known, 1, 0.8)
-        if key not in known and near:
-            warnings.append(f"model {uid}: options.{key} is passed to the engine as it is; did you mean {near[0]}?")
-    return warnings
-
-
 def is_queued(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
     """Whether the server itself is about to launch an absent model.
 
@@ -269,11 +91,6 @@ def is_queued(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
     if status is None:
         return any(status_of(entry) in ("launching", "waiting_model", "waiting_worker") for entry in entries.values())
     return status in ("launching", "waiting_model", "waiting_worker")
-
-
-def priority_of(body: dict[str, t.Any]) -> int:
-    """LLMs come first where models share a GPU: they take what they find, the others fit beside them."""
-    return 100 if body.get("model_type") == "LLM" else 200
 
 
 def plan(
@@ -326,7 +143,7 @@ def _present(model: dict[str, t.Any], found: Found, remembered: dict[str, t.Any]
     body = launch_body(model)
     state = found.states.get(uid, ABSENT)
     record = found.records.get(uid, {})
-    warnings = option_warnings(uid, model.get("options") or {})
+    warnings = option_warnings(uid, model)
     registration = _registration(model, found)
     drift: list[tuple[str, t.Any, t.Any]] = []
     action, reason = LAUNCH, "not running"
@@ -383,20 +200,59 @@ def _autostart(uid: str, body: dict[str, t.Any], found: Found, wanted: bool, act
     return None if same and not (masked and action == LAUNCH) else "set"
 
 
-def lanes(steps: list[Step]) -> list[list[Step]]:
-    """Steps that may go at once, as lists that may not: two launches never meet on the same pinned GPU; LLMs go first."""
-    result: list[tuple[set[int], list[Step]]] = []
-    for step in sorted(steps, key=lambda entry: priority_of(entry.body)):
-        gpus = set(step.body.get("gpu_idx") or [])
-        meeting = [lane for lane in result if gpus & lane[0]]
-        merged: tuple[set[int], list[Step]] = (set(gpus), [])
-        for lane in meeting:
-            merged[0].update(lane[0])
-            merged[1].extend(lane[1])
-            result.remove(lane)
-        merged[1].append(step)
-        result.append(merged)
-    return [lane for _gpus, lane in result]
+def before(steps: list[Step], gpus: int | None = None, together: bool = False) -> list[set[int]]:
+    """For each step the numbers of the steps that have to be over before it may start.
+
+    Two launches never meet on a GPU that both are pinned to. An LLM takes what memory it finds, so what may land on its
+    GPU comes after it; what runs on a CPU, or is pinned to another GPU, does not wait.
+
+    :param gpus: how many GPUs the server has; ``None`` when it did not say.
+    :param together: nothing waits for anything.
+    """
+    order = sorted(range(len(steps)), key=lambda number: priority_of(steps[number].body))
+    result: list[set[int]] = [set() for _step in steps]
+    if together or gpus == 0:
+        return result
+    for position, number in enumerate(order):
+        if steps[number].action not in (LAUNCH, REPLACE):
+            continue  # it is loading already
+        for earlier in order[:position]:
+            here, there = steps[number].body, steps[earlier].body
+            if _on_cpu(here) or _on_cpu(there):
+                continue
+            pinned = bool(here.get("gpu_idx")) and bool(there.get("gpu_idx"))
+            if (pinned and _may_meet(here, there)) or (not pinned and priority_of(there) < priority_of(here)):
+                result[number].add(earlier)
+    return result
 
 
-__all__ = ["Found", "Step", "contains", "is_queued", "is_secret", "lanes", "launch_body", "plan", "problem_with", "problem_with_uid", "type_of"]
+def _on_cpu(body: dict[str, t.Any]) -> bool:
+    return "n_gpu" in body and body["n_gpu"] is None
+
+
+def _may_meet(one: dict[str, t.Any], other: dict[str, t.Any]) -> bool:
+    """Whether two pinned launches may take the same GPU; the same number on two workers is not the same GPU."""
+    apart = one.get("worker_ip") and other.get("worker_ip") and one["worker_ip"] != other["worker_ip"]
+    return not apart and bool(set(one["gpu_idx"]) & set(other["gpu_idx"]))
+
+
+def count_of_gpus_matters(steps: list[Step]) -> bool:
+    """Whether the order of the launches depends on how many GPUs the server has."""
+    return any(waits for waits in before(steps))
+
+
+__all__ = [
+    "Found",
+    "Step",
+    "before",
+    "comes_back",
+    "contains",
+    "count_of_gpus_matters",
+    "is_queued",
+    "launch_body",
+    "name_of",
+    "plan",
+    "priority_of",
+    "problem_with",
+    "type_of",
+]

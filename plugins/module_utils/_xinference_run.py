@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""Look at a server, and carry out a plan on it: what can go at once goes at once, one bad model never stops the rest."""
+"""Carry out a plan on a server: what can go at once goes at once, one bad model never stops the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import time
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_plan as planning
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._wait import WaitTimeout, wait_for
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import (
@@ -26,115 +25,11 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference
     words_of,
 )
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched
-
-NOTHING_FOUND = planning.Found({}, {}, {}, {}, None, False)
-
-
-def gather(
-    client: Xinference, wanted: list[dict[str, t.Any]], remembered: t.Collection[str] = (), kept: t.Optional[t.Dict[str, bool]] = None
-) -> planning.Found:
-    """Everything a plan needs: three requests, and one more for each model that does not run or declares a registration.
-
-    ``remembered``: uids that are not declared but may have to go.
-    """
-    records = client.models()
-    states = dict.fromkeys(records, READY)
-    failures: dict[str, str] = {}
-    declared = [model for model in wanted if not planning.problem_with(model)]
-    missing = sorted({model["uid"] for model in declared} | set(remembered))
-    missing = [uid for uid in missing if uid not in records]
-    autostart = client.autostart()
-    if missing:
-        instances = client.instances()
-        for uid in missing:
-            look = client.look(uid)
-            status = str(instances.get(uid, {}).get("status") or "")
-            states[uid] = look.state
-            if look.state == READY:  # it became ready since the list was made
-                records[uid] = look.record
-            elif look.state == ABSENT and (status == "CREATING" or planning.is_queued(uid, autostart or {})):
-                states[uid] = LOADING
-            elif look.state == ABSENT and status == "ERROR":
-                failures[uid] = client.failure_of(uid) or "the server does not say why"
-    registrations: dict[tuple[str, str], dict[str, t.Any] | None] = {}
-    for model in declared:
-        if model.get("register") and model.get("state") != "absent":
-            key = (str(planning.type_of(model.get("type") or "LLM")), planning.name_of(model))
-            if key not in registrations:
-                registrations[key] = client.registration(*key)
-    can_scale = False
-    for model in declared:
-        record = records.get(model["uid"], {})
-        if model.get("replica") and record.get("replica") and model["replica"] != record["replica"]:
-            can_scale = client.replicas(model["uid"]) is not None
-            break
-    return planning.Found(states, records, failures, registrations, autostart, can_scale, kept)
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_look import row_of
 
 
-def difference_of(steps: list[planning.Step], found: planning.Found) -> Difference:
-    """What the plan changes, for ``diff``; environment variables and other secrets are hidden."""
-    difference = Difference()
-    for step in steps:
-        if step.action == planning.LAUNCH:
-            shown = {key: "(hidden)" if planning.is_secret(key) else value for key, value in step.body.items() if key != "model_uid"}
-            difference.add(step.uid, shown, None)
-        elif step.action == planning.REMOVE:
-            record = found.records.get(step.uid, {})
-            shown = {key: record[key] for key in planning.VISIBLE if record.get(key) is not None}
-            difference.add(step.uid, None, shown or step.state)
-        elif step.action in (planning.REPLACE, planning.SCALE):
-            for key, wanted, there in step.drift:
-                difference.add(f"{step.uid}.{key}", wanted, there, secret=planning.is_secret(key))
-        if step.registration:
-            difference.add(f"{step.uid}.registration", "as declared", None if step.registration == "create" else "differs")
-        if step.autostart:
-            there = None if not planning.comes_back(step.uid, found) else "differs" if step.autostart == "set" else "there"
-            difference.add(f"{step.uid}.autostart", "as launched" if step.autostart == "set" else None, there)
-    return difference
-
-
-def row_of(step: planning.Step, record: dict[str, t.Any], **values: t.Any) -> dict[str, t.Any]:
-    """One model's result; the same keys for every model and for xinference_info."""
-    row: dict[str, t.Any] = {
-        "uid": step.uid,
-        "type": record.get("model_type") or step.body.get("model_type") or "",
-        "name": record.get("model_name") or step.body.get("model_name") or "",
-        "action": step.action,
-        "changed": step.changed,
-        "state": step.state,
-        "reason": step.reason,
-        "seconds": 0.0,
-        "differs": [name for name, _wanted, _found in step.drift],
-    }
-    row.update(shown_of(record))
-    row.update(values)
-    return row
-
-
-def shown_of(record: dict[str, t.Any]) -> dict[str, t.Any]:
-    """What callers use of the server's description of a running model."""
-    return {
-        "address": record.get("address") or "",
-        "accelerators": list(record.get("accelerators") or []),
-        "abilities": list(record.get("model_ability") or []),
-        "engine": record.get("model_engine") or "",
-        "replica": int(record.get("replica") or 0),
-        "context_length": record.get("context_length") or record.get("max_tokens") or 0,
-        "dimensions": record.get("dimensions") or 0,
-    }
-
-
-def predicted(steps: list[planning.Step], found: planning.Found) -> list[dict[str, t.Any]]:
-    """The rows of check mode: what would be done, and what it would lead to if the server agrees."""
-    rows = []
-    for step in steps:
-        state = step.state
-        if step.action in (planning.LAUNCH, planning.REPLACE, planning.WAIT):
-            state = READY
-        elif step.action == planning.REMOVE:
-            state = ABSENT
-        rows.append(row_of(step, found.records.get(step.uid, {}), state=state))
-    return rows
+class SliceOver(Exception):
+    """The time that this call may take is over, and the model is not ready: a later call goes on."""
 
 
 class Runner:
@@ -143,6 +38,10 @@ class Runner:
     :param wait_timeout: seconds that one model may take to become ready.
     :param concurrency: how many models may be launched at the same time.
     :param replan: makes the step of one uid anew, after somebody else's launch of it has ended.
+    :param keep: whether what is launched is to come back by itself after a restart.
+    :param share_gpus: launch at the same time also what may meet on a GPU.
+    :param slice_seconds: after how long to return with what is pending. A request that only its own answer explains (the
+        launch on a server before 1.14) is never cut: then the call takes longer.
     """
 
     def __init__(
@@ -156,69 +55,120 @@ class Runner:
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
         keep: bool = True,
+        share_gpus: bool = False,
+        slice_seconds: float | None = None,
     ) -> None:
         self.client = client
         self.launched = launched
         self.wait = wait
         self.wait_timeout = wait_timeout
-        self.concurrency = concurrency
+        self.concurrency = max(1, concurrency)
         self.replan = replan
         self.clock = clock
         self.sleep = sleep
         self.keep = keep
+        self.share_gpus = share_gpus
+        self._until = None if slice_seconds is None else clock() + slice_seconds
         self._keeps_errors = True
         self._has_autostart = False
+        self._sent: dict[str, dict[str, t.Any]] = {}  # uid -> what its row says when it is ready
+        self._waited: dict[str, float] = {}
 
-    def run(self, steps: list[planning.Step], found: planning.Found) -> list[dict[str, t.Any]]:
-        """One row per step, in the order of the steps."""
+    def run(
+        self, steps: list[planning.Step], found: planning.Found, earlier: t.Optional[t.Dict[str, t.Dict[str, t.Any]]] = None
+    ) -> list[dict[str, t.Any]]:
+        """One row per step, in the order of the steps.
+
+        ``earlier``: uid -> pending row of the call that this one goes on from. What that one launched is only waited for.
+        """
         rows: dict[int, dict[str, t.Any]] = {}  # by step, not by uid: a uid that is declared twice has two verdicts
-        started = self.clock()
         self._has_autostart = found.autostart is not None
+        self._waited = {uid: float(row.get("seconds") or 0) for uid, row in (earlier or {}).items()}
+        self._sent = {uid: row["then"] for uid, row in (earlier or {}).items() if row.get("sent")}
+        sent_before = set(self._sent)
 
         def attempt(step: planning.Step, work: t.Callable[[planning.Step], dict[str, t.Any]]) -> bool:
             begun = self.clock()
+            if id(step) in rows:
+                begun -= rows[id(step)]["seconds"]
             try:
                 rows[id(step)] = work(step)
+            except SliceOver:
+                rows[id(step)] = self._pending(step)
             except (XinferenceError, ServerUnreachable, WaitTimeout) as problem:
                 state = LOADING if isinstance(problem, WaitTimeout) else FAILED
                 rows[id(step)] = row_of(step, {}, state=state, reason=str(problem), failed=True)
             rows[id(step)]["seconds"] = round(self.clock() - begun, 1)
-            return not rows[id(step)].get("failed")
+            return not (rows[id(step)].get("failed") or rows[id(step)].get("pending"))
 
         for step in steps:
-            if step.action in (planning.REFUSE, planning.KEEP, planning.LEAVE):
+            if step.action in (planning.REFUSE, planning.KEEP, planning.LEAVE) and step.uid not in sent_before:
                 if step.action == planning.REFUSE:
                     rows[id(step)] = row_of(step, {}, failed=True)
                 else:
                     attempt(step, lambda step: self._kept(step, found.records.get(step.uid, {})))
         # First what makes room and frees names, then what takes them.
-        self._together([[step] for step in steps if step.action == planning.REMOVE], lambda step: attempt(step, self._remove))
-        self._together([[step] for step in steps if step.action == planning.REPLACE], lambda step: attempt(step, self._make_way))
+        self._together([step for step in steps if step.action == planning.REMOVE], lambda step: attempt(step, self._remove))
+        ways = [step for step in steps if step.action == planning.REPLACE and step.uid not in sent_before]
+        self._together(ways, lambda step: attempt(step, self._make_way))
         ready = []
         for step in steps:
-            if rows.get(id(step), {}).get("failed") or step.action not in (planning.LAUNCH, planning.REPLACE, planning.SCALE, planning.WAIT):
+            row = rows.get(id(step), {})
+            if step.uid in sent_before:
+                ready.append(step)
+            elif row.get("failed") or row.get("pending") or step.action not in (planning.LAUNCH, planning.REPLACE, planning.SCALE, planning.WAIT):
                 continue
-            if not step.registration or attempt(step, self._register):
+            elif not step.registration or attempt(step, self._register):
                 ready.append(step)
         launches = [step for step in ready if step.action in (planning.LAUNCH, planning.REPLACE)]
         if launches:
             # An old server does not keep why a launch failed: there the request itself must wait for the answer.
             self._keeps_errors = self.client.replicas(launches[0].uid) is not None
+        gpus = self.client.gpu_count() if launches and not self.share_gpus and planning.count_of_gpus_matters(ready) else None
         work = {planning.LAUNCH: self._launch, planning.REPLACE: self._launch, planning.SCALE: self._scale, planning.WAIT: self._await}
-        self._together(planning.lanes(ready), lambda step: attempt(step, work[step.action]))
-        self.seconds = self.clock() - started
+        self._together(
+            ready,
+            lambda step: attempt(step, self._ready if step.uid in sent_before else work[step.action]),
+            planning.before(ready, gpus, self.share_gpus),
+        )
         return [dict(row, failed=bool(row.get("failed"))) for row in (rows[id(step)] for step in steps)]
 
-    def _together(self, groups: list[list[planning.Step]], work: t.Callable[[planning.Step], t.Any]) -> None:
-        def walk(group: list[planning.Step]) -> None:
-            for step in group:
-                work(step)
-
-        if not groups:
+    def _together(self, steps: list[planning.Step], work: t.Callable[[planning.Step], t.Any], before: t.Optional[t.List[t.Set[int]]] = None) -> None:
+        """As many at once as may be; what has to come after others waits for them without taking a place."""
+        waiting = sorted(range(len(steps)), key=lambda number: planning.priority_of(steps[number].body))
+        over: set[int] = set()
+        running: dict[t.Any, int] = {}
+        if not steps:
             return
-        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, self.concurrency)) as pool:
-            for future in [pool.submit(walk, group) for group in groups]:
-                future.result()
+        with concurrent.futures.ThreadPoolExecutor(max_workers=self.concurrency) as pool:
+            while waiting or running:
+                for number in [number for number in waiting if not before or before[number] <= over]:
+                    if len(running) < self.concurrency:
+                        waiting.remove(number)
+                        running[pool.submit(work, steps[number])] = number
+                for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                    over.add(running.pop(future))
+                    future.result()
+
+    # ---- a call that ends before its models are ready -----------------------------------------------------------
+
+    def _check_slice(self) -> None:
+        if self._until is not None and self.clock() >= self._until:
+            raise SliceOver()
+
+    def _pending(self, step: planning.Step) -> dict[str, t.Any]:
+        """The row of a model that is not ready yet. ``then``: what its row says when it is; ``trace``: changed even if it fails."""
+        sent = self._sent.get(step.uid)
+        then = sent or {"action": step.action, "reason": step.reason, "changed": step.changed}
+        progress = {}
+        if sent or step.action == planning.WAIT:
+            try:
+                progress = self.client.progress(step.uid)
+            except (XinferenceError, ServerUnreachable):
+                pass  # only a picture; the verdict comes from elsewhere
+        state = LOADING if sent or step.action == planning.WAIT else step.state
+        row = row_of(step, {}, state=state, pending=True, sent=bool(sent), then=then, trace=self._left_a_trace(step), progress=progress)
+        return dict(row, action=then["action"], changed=then["changed"])
 
     # ---- one model ------------------------------------------------------------------------------------------
 
@@ -278,21 +228,22 @@ class Runner:
         self.launched.mark(uid, ending=True)  # the keeper must not launch it again meanwhile
         look = self.client.look(uid)
         if look.state == LOADING:
+            self._check_slice()
             # DELETE does not stop a launch. cancel does, but on a ready model it leaves a ghost: only when it is CREATING.
             creating = self.client.instances().get(uid, {}).get("status") == "CREATING"
             if not (creating and self.client.cancel(uid)):
-                look = wait_for(
-                    lambda: self.client.look(uid), lambda seen: seen.state != LOADING, f"the end of the launch of {uid}", self.wait_timeout, **self._clockwork()
-                )
+                look = self._wait(lambda: self.client.look(uid), lambda seen: seen.state != LOADING, f"the end of the launch of {uid}", self._left(uid))
         if look.state == READY:
             self.client.terminate(uid)
-        wait_for(lambda: self.client.look(uid).state, lambda state: state == ABSENT, f"the end of {uid}", 120, **self._clockwork())
+        self._wait(lambda: self.client.look(uid).state, lambda state: state == ABSENT, f"the end of {uid}", 120)
         return row_of(step, {}, state=ABSENT)
 
     def _launch(self, step: planning.Step) -> dict[str, t.Any]:
         uid = step.uid
+        self._check_slice()
         in_request = self.wait and not self._keeps_errors
         self.launched.remember(uid, step.body, self.keep)
+        self._sent[uid] = {"action": step.action, "reason": step.reason, "changed": True}
         for attempt in (1, 2):
             answer = self.client.launch(step.body, wait_ready=in_request, timeout=self.wait_timeout if in_request else 120)
             words = "" if answer is None or answer.ok else words_of(answer)
@@ -301,8 +252,10 @@ class Runner:
                 continue
             break
         if "already in the model list" in words:
+            then = {"action": planning.WAIT, "changed": bool(step.registration), "reason": "launched by somebody else at the same moment"}
+            self._sent[uid] = then
             row = self._await(step)
-            return dict(row, action=planning.WAIT, changed=bool(step.registration), reason="launched by somebody else at the same moment")
+            return row if row.get("failed") else dict(row, **then)
         if words:
             self.launched.mark(uid, failed=words)
             return row_of(step, {}, state=FAILED, reason=words, failed=True, changed=self._left_a_trace(step))
@@ -344,6 +297,7 @@ class Runner:
         wanted = int(step.body["replica"])
         missing = wanted - int(self.client.look(step.uid).record.get("replica") or 0)
         for _count in range(missing):
+            self._check_slice()
             self.client.scale_up(step.uid, self.wait_timeout)
         if missing < 0:
             # Ids are not renumbered when one goes; the newest go first.
@@ -356,8 +310,22 @@ class Runner:
 
     # ---- waiting --------------------------------------------------------------------------------------------
 
-    def _clockwork(self) -> dict[str, t.Any]:
-        return {"clock": self.clock, "sleep": self.sleep}
+    def _left(self, uid: str) -> float:
+        """Seconds that a model still has, after what earlier calls waited for it."""
+        return max(self.wait_timeout - self._waited.get(uid, 0.0), 0.0)
+
+    def _wait(self, look: t.Callable[[], t.Any], done: t.Callable[[t.Any], bool], what: str, timeout: float, **pauses: float) -> t.Any:
+        def sliced() -> t.Any:
+            state = look()
+            if not done(state):
+                self._check_slice()
+            return state
+
+        return wait_for(sliced, done, what, timeout, clock=self.clock, sleep=self._sleep, **pauses)
+
+    def _sleep(self, seconds: float) -> None:
+        """Never far beyond the end of this call's time."""
+        self.sleep(seconds if self._until is None else min(seconds, max(self._until - self.clock(), 0.1)))
 
     def _until_ready(self, uid: str, may_be_queued: bool = False) -> Look:
         """READY, or FAILED with the server's reason; raises WaitTimeout. The server may vanish and come back meanwhile."""
@@ -379,15 +347,8 @@ class Runner:
                 return Look(LOADING, {}, "the server has not come to it yet")
             return Look(FAILED, {}, self.client.failure_of(uid) or "the server gave up on it and does not say why; see its log")
 
-        return wait_for(
-            look,
-            lambda seen: seen.state in (READY, FAILED),
-            f"model {uid} becoming ready",
-            self.wait_timeout,
-            interval=0.5,
-            max_interval=3,
-            **self._clockwork(),
-        )
+        done = (READY, FAILED)
+        return t.cast(Look, self._wait(look, lambda seen: seen.state in done, f"model {uid} becoming ready", self._left(uid), interval=0.5, max_interval=3))
 
 
-__all__ = ["NOTHING_FOUND", "Runner", "difference_of", "gather", "predicted", "row_of", "shown_of"]
+__all__ = ["Runner", "SliceOver"]

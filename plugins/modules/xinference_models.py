@@ -19,6 +19,8 @@ description:
   - What the server shows of a model is compared with the declaration. What it never shows (engine arguments, environment
     variables, the path) is compared with the launch that is remembered in O(state_file).
   - Where the server has autostart entries (2.12 and newer) they are kept in step, so that models come back after a restart.
+  - While models download and load, the task shows what happens for each, as often as something changes, and at least every
+    30 seconds. Nothing is shown with C(no_log), in the background (C(async)), in check mode, and with O(wait=false).
   - In check mode nothing is sent but questions, and a server that does not answer counts as one without models.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
@@ -49,7 +51,7 @@ options:
         choices: [present, absent]
         default: present
       type:
-        description: What it does. One of V(LLM), V(embedding), V(rerank), V(image), V(audio), V(video), V(flexible).
+        description: What it does. One of V(LLM), V(embedding), V(rerank), V(image), V(audio), V(video), V(flexible), V(world).
         type: str
         default: LLM
       name:
@@ -78,7 +80,8 @@ options:
         description: Number of GPUs for each replica, V(auto), or V(cpu). If not set, the server decides.
         type: str
       worker_ip:
-        description: Worker to place the model on, as C(ip:port).
+        description:
+          - Worker to place the model on, as C(ip:port). A server without separate workers ignores it; then there is a warning.
         type: str
       model_path:
         description: Folder with the weights on the worker (inside the container).
@@ -87,7 +90,9 @@ options:
         description: Where the weights come from, as V(huggingface) or V(modelscope).
         type: str
       peft_model_config:
-        description: LoRA adapters, as the server's REST API takes them.
+        description:
+          - LoRA adapters, as the server's REST API takes them. C(lora_list) is a list of C({lora_name, local_path}); for
+            image models there are C(image_lora_load_kwargs) and C(image_lora_fuse_kwargs).
         type: dict
       request_limits:
         description: Number of requests that may wait for the model.
@@ -97,6 +102,10 @@ options:
         type: bool
       virtual_env_packages:
         description: Packages for that environment.
+        type: list
+        elements: str
+      virtual_env_find_links:
+        description: Folders or URLs where that environment's packages are found, for hosts without a package index (4.x).
         type: list
         elements: str
       envs:
@@ -145,9 +154,21 @@ options:
     type: float
     default: 1800
   concurrency:
-    description: How many models are launched at the same time. Two models that are pinned to the same GPU never are.
+    description: How many models are launched at the same time.
     type: int
     default: 4
+  share_gpus:
+    description:
+      - Whether models are launched at the same time even if they may meet on a GPU.
+      - Without it two models that are pinned to the same GPU are launched one after the other, and what may land on the GPU
+        of an LLM after that LLM, since an LLM takes the memory that it finds.
+    type: bool
+    default: false
+  continuation:
+    description:
+      - How the action plugin of this module shows progress. It calls the module again and again, each time for some seconds,
+        and hands over what the call before returned. It is of no use in a playbook.
+    type: dict
 seealso:
   - module: llmops.dify_xinference.xinference_info
   - module: llmops.dify_xinference.xinference_setup
@@ -209,6 +230,12 @@ autostart:
   returned: always
   type: bool
   sample: true
+pending:
+  description: Models that are not ready yet. Always empty at the end of a task; see O(continuation).
+  returned: always
+  type: list
+  elements: str
+  sample: []
 requests:
   description: Number of HTTP requests that were sent.
   returned: always
@@ -216,40 +243,16 @@ requests:
   sample: 3
 """
 
+import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import XinferenceError
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_args import client_of, connection_spec
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_apply import NOTES, Converge
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_args import MODEL, client_of, connection_spec
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched, UnreadableFile
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_plan import Step, is_secret, plan
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_run import NOTHING_FOUND, Runner, difference_of, gather, predicted
-
-MODEL = {
-    "uid": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "type": {"type": "str", "default": "LLM"},
-    "name": {"type": "str"},
-    "engine": {"type": "str"},
-    "size": {"type": "str"},
-    "format": {"type": "str"},
-    "quantization": {"type": "str"},
-    "replica": {"type": "int"},
-    "gpus": {"type": "list", "elements": "int"},
-    "n_gpu": {"type": "str"},
-    "worker_ip": {"type": "str"},
-    "model_path": {"type": "str"},
-    "download_hub": {"type": "str"},
-    "peft_model_config": {"type": "dict"},
-    "request_limits": {"type": "int"},
-    "enable_virtual_env": {"type": "bool"},
-    "virtual_env_packages": {"type": "list", "elements": "str"},
-    "envs": {"type": "dict"},
-    "options": {"type": "dict", "default": {}},
-    "refused": {"type": "str"},
-    "register": {"type": "dict"},
-}
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_model import is_secret
 
 
 def hide_secrets(module: AnsibleModule) -> dict[str, t.Any]:
@@ -260,7 +263,8 @@ def hide_secrets(module: AnsibleModule) -> dict[str, t.Any]:
             if is_secret(key) or len(str(value)) >= 12:
                 module.no_log_values.add(str(value))
         models.append(dict(model, envs=dict.fromkeys(model["envs"] or {}, "(hidden)")))
-    return {"module_args": dict(module.params, models=models, password="(hidden)" if module.params["password"] else None)}
+    secrets = {key: "(hidden)" if module.params[key] else None for key in ("password", "api_key")}
+    return {"module_args": dict(module.params, models=models, continuation=None, **secrets)}
 
 
 def failure_of(rows: list[dict[str, t.Any]]) -> str:
@@ -283,57 +287,55 @@ def main() -> None:
             wait={"type": "bool", "default": True},
             wait_timeout={"type": "float", "default": 1800},
             concurrency={"type": "int", "default": 4},
+            share_gpus={"type": "bool", "default": False},
+            continuation={"type": "dict"},
         ),
         supports_check_mode=True,
         no_log=True,  # the invocation is not written to the host's system log, for the sake of envs
     )
     params = module.params
-    invocation = hide_secrets(module)
-    wanted = params["models"]
-    result: dict[str, t.Any] = {"changed": False, "models": [], "reachable": True, "autostart": False, "requests": 0, "invocation": invocation}
+    continuation = params["continuation"] or {}
+    result: dict[str, t.Any] = {
+        "changed": False,
+        "models": [],
+        "reachable": True,
+        "autostart": False,
+        "requests": 0,
+        "pending": [],
+        "invocation": hide_secrets(module),
+    }
     try:
-        launched = Launched(params["state_file"])
-        remembered, kept = launched.load(), launched.kept()
         client = client_of(params)
-        candidates = remembered if params["prune"] != "none" else ()
-        try:
-            found = gather(client, wanted, candidates, kept)
-        except ServerUnreachable as problem:
-            if not module.check_mode:
-                raise
-            module.warn(f"{problem}; planned as if it were up and had no models")
-            found = NOTHING_FOUND
-            result["reachable"] = False
-
-        def make_plan(models: list[dict[str, t.Any]], prune: str) -> list[Step]:
-            return plan(models, found, remembered, params["replace"], prune, params["autostart"])
-
-        def replan(uid: str) -> Step:
-            again = [model for model in wanted if model["uid"] == uid]
-            return plan(again, gather(client, again, (), launched.kept()), launched.load(), params["replace"], "none", params["autostart"])[0]
-
-        steps = make_plan(wanted, params["prune"])
-        for step in steps:
-            for warning in step.warnings:
-                module.warn(warning)
+        converge = Converge(client, Launched(params["state_file"]), params["models"], params)
         if module.check_mode:
-            rows = [dict(row, failed=row["action"] == "refuse") for row in predicted(steps, found)]
+            outcome = converge.predict()
+        elif continuation.get("before"):
+            outcome = converge.go_on(continuation["before"], float(continuation["slice"]))
         else:
-            rows = Runner(client, launched, params["wait"], params["wait_timeout"], params["concurrency"], replan, keep=params["autostart"]).run(steps, found)
+            outcome = converge.carry_out(float(continuation["slice"]) if params["wait"] and continuation.get("slice") else None)
     except ServerUnreachable as problem:
         result["reachable"] = False
         module.fail_json(msg=f"{problem}. Is the server up, and is url right as seen from this host?", **result)
     except (XinferenceError, UnreadableFile) as problem:
         module.fail_json(msg=str(problem), **result)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    rows = outcome.rows
+    if outcome.pending:
+        result["at"] = time.monotonic()
+    else:
+        rows = [{key: value for key, value in row.items() if key not in NOTES} for row in rows]
     result.update(
         changed=any(row["changed"] for row in rows),
         models=rows,
-        autostart=found.autostart is not None,
-        requests=client.requests,
-        diff=difference_of(steps, found).diff(),
+        reachable=outcome.reachable,
+        autostart=outcome.autostart,
+        requests=client.requests + int((continuation.get("before") or {}).get("requests") or 0),
+        pending=outcome.pending,
+        diff=outcome.diff,
     )
     message = failure_of(rows)
-    if message:
+    if message and not outcome.pending:
         module.fail_json(msg=message, **result)
     module.exit_json(**result)
 

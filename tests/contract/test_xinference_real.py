@@ -46,7 +46,7 @@ class Bench:
         self.folder = folder
         self.credentials = folder / "credentials.json"
         self.state = folder / "launched.json"
-        self.models = tiny_models(server.tiny)
+        self.models = tiny_models(server.environment)
 
     def run(self, module: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
         arguments = dict(untemplated(arguments), url=self.server.url, credentials_file=str(self.credentials))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import pathlib
@@ -13,7 +14,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_plan as planning
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_drift as drifting
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_setup as setting_up
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import (
@@ -22,6 +23,8 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference
     READY,
     LoginFailed,
     Xinference,
+    seconds_of_token,
+    trimmed,
     words_of,
 )
 
@@ -45,6 +48,7 @@ class Replay:
     def __init__(self, entries: list[dict[str, Any]]) -> None:
         self.answers: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.sent: list[tuple[str, str, Any]] = []
+        self.answer_everything = False  # whatever is asked: for a recording of one exchange
         for entry in entries:
             self.answers.setdefault((entry["request"]["method"], entry["request"]["path"]), []).append(entry["response"])
 
@@ -52,6 +56,8 @@ class Replay:
         path = url.removeprefix("http://replay")
         self.sent.append((method, path, json.loads(data) if data else None))
         answers = self.answers.get((method, path))
+        if self.answer_everything:
+            answers = next(iter(self.answers.values()))
         assert answers, f"the recording has no {method} {path}"
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         return answer["status"], list(answer["headers"].items()), body_of(answer)
@@ -75,10 +81,10 @@ def nth(name: str, *numbers: int) -> list[dict[str, Any]]:
         ("launch_410_async_failure", 1, "af", LOADING),  # 503
         ("launch_410_async_failure", 6, "af", ABSENT),
         ("kill_model_process_410", 6, "emb", LOADING),  # 400, but it names emb-rep0: being made again
-        ("v0133_launch", 33, "as1", LOADING),  # 400, but it names as1-1-0
-        ("v0133_launch", 36, "as1", ABSENT),
-        ("v321_start", 7, "nope", ABSENT),
-        ("v321_start", 24, "emb", LOADING),
+        ("v0133_launch", 37, "as1", LOADING),  # 400, but it names as1-1-0
+        ("v0133_launch", 161, "as1", ABSENT),
+        ("v321_all", 7, "nope", ABSENT),
+        ("v321_all", 24, "emb", LOADING),
     ],
 )
 def test_state_of_a_uid(recording: str, number: int, uid: str, state: str) -> None:
@@ -106,8 +112,34 @@ def test_errors_are_trimmed_and_lose_the_address() -> None:
     answer = client.launch({"model_uid": "e1", "model_name": "no-such-model"}, wait_ready=True, timeout=5)
     assert answer is not None
     words = words_of(answer)
-    assert words.startswith("Embedding model no-such-model not found, available models:")
-    assert len(words) == 400
+    assert words == "Embedding model no-such-model not found, available models: 47 others"
+
+
+def test_the_nearest_names_are_told() -> None:
+    flood = "[address=127.0.0.1:21384, pid=30997] Embedding model bge-m4 not found, available models: dict_keys(['bge-m3', 'bge-large-en', 'jina'])"
+    assert trimmed(flood) == "Embedding model bge-m4 not found, available models: 3 others, the nearest are bge-m3"
+
+
+def test_a_token_says_how_long_it_lives() -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1300, "iat": 1000}).encode()).decode().rstrip("=")
+    assert seconds_of_token(f"e30.{claims}.x") == 300
+    assert seconds_of_token("opaque") == 1800
+    entries = nth("auth_410_api_keys_and_ban", 0)
+    entries[0]["response"]["json"]["access_token"] = f"e30.{claims}.x"
+    clock = [0.0]
+    replay = Replay([*entries, {"request": {"method": "GET", "path": "/v1/models"}, "response": {"status": 200, "headers": {}, "json": {"data": []}}}])
+    client = Xinference(JsonClient("http://replay", replay, sleep=lambda seconds: None), "admin", "secret", clock=lambda: clock[0])
+    for clock[0] in (0.0, 199.0, 201.0):  # renewed at two thirds of its life, before it expires
+        client.models()
+    assert [path for _method, path, _body in replay.sent] == ["/token", "/v1/models", "/v1/models", "/token", "/v1/models"]
+
+
+def test_expired_token_is_one_clear_error() -> None:
+    refused = [entry for entry in recorded("auth_410_api_keys_and_ban") if entry["response"]["status"] == 401 and entry["request"]["path"] == "/v1/models"]
+    client, replay = client_on(refused[:1], api_key="eyJ-expired")
+    with pytest.raises(LoginFailed, match="wrong, revoked or expired"):
+        client.models()
+    assert len(replay.sent) == 1
 
 
 def test_the_reason_of_a_failed_launch() -> None:
@@ -126,7 +158,7 @@ def test_login_once_and_a_401_is_final() -> None:
 def test_banned_address_is_named() -> None:
     banned = [entry for entry in recorded("auth_410_api_keys_and_ban") if entry["response"]["status"] == 429]
     client, _replay = client_on(banned[:1], api_key="xf-good")
-    with pytest.raises(LoginFailed, match="banned for an hour"):
+    with pytest.raises(LoginFailed, match="banned for 3600 s, for good credentials too.*wait that long or restart"):
         client.models()
 
 
@@ -138,22 +170,22 @@ def test_old_server_login_and_list() -> None:
     assert [method for method, _path, _body in replay.sent] == ["POST", "GET"]
     # It has no model_engine: what is not shown is not compared.
     body = {"model_type": "LLM", "model_name": "tiny-llm", "model_engine": "transformers", "quantization": "none", "replica": 1}
-    assert planning.visible_drift(body, models["llm"]) == []
+    assert drifting.visible_drift(body, models["llm"]) == []
 
 
 def test_engine_is_echoed_as_it_was_written() -> None:
     client, _replay = client_on(nth("launch_410_sync", 19))
     record = client.look("llm").record
-    assert planning.visible_drift({"model_engine": "Transformers", "model_size_in_billions": "0.1"}, record) == []
-    assert planning.visible_drift({"model_engine": "vllm"}, record) == [("model_engine", "vllm", "transformers")]
+    assert drifting.visible_drift({"model_engine": "Transformers", "model_size_in_billions": "0.1"}, record) == []
+    assert drifting.visible_drift({"model_engine": "vllm"}, record) == [("model_engine", "vllm", "transformers")]
 
 
 def test_registration_filled_in_by_the_server_is_no_difference() -> None:
     entries = recorded("registrations_410")
     for sent, read in ((entries[9], entries[20]), (entries[10], entries[18])):
         wanted = json.loads(sent["request"]["json"]["model"])
-        assert planning.contains(read["response"]["json"], wanted)
-    assert not planning.contains(entries[18]["response"]["json"], dict(wanted, dimensions=64))
+        assert drifting.contains(read["response"]["json"], wanted)
+    assert not drifting.contains(entries[18]["response"]["json"], dict(wanted, dimensions=64))
 
 
 def test_missing_registration() -> None:
@@ -165,9 +197,9 @@ def test_autostart_entry_is_in_step() -> None:
     client, _replay = client_on(nth("restart_410_before", 5))
     entry = (client.autostart() or {})["emb"]
     body = recorded("restart_410_before")[2]["request"]["json"]["launch"]
-    assert planning.same_launch(entry["launch"], body)
-    assert not planning.same_launch(entry["launch"], dict(body, model_engine="vllm"))
-    assert planning.same_launch({"envs": {"HF_TOKEN": "******"}}, {"envs": {"HF_TOKEN": "x"}})
+    assert drifting.same_launch(entry["launch"], body)
+    assert not drifting.same_launch(entry["launch"], dict(body, model_engine="vllm"))
+    assert drifting.same_launch({"envs": {"HF_TOKEN": "******"}}, {"envs": {"HF_TOKEN": "x"}})
 
 
 @pytest.mark.parametrize(
@@ -175,8 +207,8 @@ def test_autostart_entry_is_in_step() -> None:
     [
         ("auth_410_default_first_run", 17, True, setting_up.FIRST_ADMIN),
         ("auth_410_default_first_run", 30, True, setting_up.LOGIN),
-        ("v321_start", 12, False, setting_up.NO_ACCOUNTS),
-        ("v321_start", 12, True, setting_up.FROM_FILE),  # the route is missing
+        ("v321_all", 12, False, setting_up.NO_ACCOUNTS),
+        ("v321_all", 12, True, setting_up.FROM_FILE),  # the route is missing
     ],
 )
 def test_phase_of_the_setup(recording: str, number: int, auth: bool, phase: str) -> None:

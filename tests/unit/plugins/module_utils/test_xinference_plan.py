@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_drift as drifting
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_model as modelling
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_plan as planning
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import ABSENT, FAILED, LOADING, READY
 
@@ -64,7 +66,7 @@ def test_wrong_declarations_are_refused_and_others_go_on(model: dict[str, Any], 
 
 def test_good_uids() -> None:
     for uid in ("chat", "qwen2.5", "bge-m3", "llama-3.1-8b", "rep1", "chat-rep", "模型"):
-        assert planning.problem_with_uid(uid) == ""
+        assert modelling.problem_with_uid(uid) == ""
 
 
 def test_declared_twice() -> None:
@@ -223,9 +225,70 @@ def test_two_models_never_start_on_one_pinned_gpu() -> None:
         dict(EMBED, uid="anywhere"),
         dict(EMBED, uid="anywhere-too"),
     ]
-    lanes = [[step.uid for step in lane] for lane in planning.lanes(planning.plan(models, found(), {}))]
-    assert sorted(map(sorted, lanes)) == [["anywhere"], ["anywhere-too"], ["chat", "embed", "third"], ["second"]]
-    assert next(lane for lane in lanes if "chat" in lane)[0] == "chat"  # the LLM first
+    steps = planning.plan(models, found(), {})
+
+    def waits(**options: Any) -> dict[str, set[str]]:
+        return {step.uid: {steps[number].uid for number in numbers} for step, numbers in zip(steps, planning.before(steps, **options))}
+
+    assert waits() == {
+        "chat": set(),
+        "embed": {"chat"},  # the LLM first, on the GPU that both are pinned to
+        "third": {"chat"},
+        "second": set(),
+        "anywhere": {"chat"},  # may land there
+        "anywhere-too": {"chat"},  # beside "anywhere", not after it
+    }
+    assert not any(waits(gpus=0).values())
+    assert not any(waits(together=True).values())
+
+
+def test_what_runs_elsewhere_does_not_wait() -> None:
+    models = [dict(CHAT, gpus=[0], worker_ip="10.0.0.1:1"), dict(EMBED, gpus=[0], worker_ip="10.0.0.2:1"), dict(EMBED, uid="slow", n_gpu="cpu")]
+    assert not any(planning.before(planning.plan(models, found(), {})))
+    assert planning.before(planning.plan([CHAT, dict(CHAT, uid="other")], found(), {})) == [set(), set()]  # the server places both
+
+
+def test_replica_config_is_refused() -> None:
+    assert "no longer add replicas" in one(dict(CHAT, options={"replica_config": {}}), found()).reason
+
+
+def test_lora_with_a_misspelt_key() -> None:
+    assert "did you mean lora_list" in one(dict(CHAT, peft_model_config={"lora_lists": []}), found()).warnings[0]
+    assert "it knows lora_list" in one(dict(CHAT, peft_model_config={"adapters": []}), found()).warnings[0]
+    assert one(dict(CHAT, peft_model_config={"lora_list": []}), found()).warnings == []
+
+
+def test_worker_of_a_server_in_local_mode() -> None:
+    body = {"model_uid": "chat", "worker_ip": "10.0.0.9:1"}
+    assert "local mode ignores worker_ip" in modelling.placement_warning(body, ["127.0.0.1:31422"])
+    assert modelling.placement_warning(body, ["10.0.0.9:1"]) == ""
+    assert modelling.placement_warning(dict(body, worker_ip="10.0.0.9"), ["10.0.0.9:1"]) == ""
+    assert modelling.placement_warning(body, ["10.0.0.1:1", "10.0.0.2:1"]) == ""  # a cluster says itself that it has no such worker
+
+
+def test_gpus_of_one_replica_are_no_difference() -> None:
+    body = {"gpu_idx": [0, 1], "replica": 2}
+    assert drifting.visible_drift(body, {"accelerators": ["1"]}) == []
+    assert drifting.visible_drift(body, {"accelerators": ["2"]})
+    assert drifting.visible_drift(dict(body, replica=1), {"accelerators": ["1"]})
+
+
+def test_secrets_inside_of_options_are_hidden() -> None:
+    body = {"model_uid": "x", "envs": {"A": "1"}, "hf_token": "t", "nested": {"api_key": "k", "size": 5}, "list": [{"password": "p"}]}
+    shown = modelling.without_secrets(body)
+    assert shown == {
+        "model_uid": "x", "envs": {"A": "(hidden)"}, "hf_token": "(hidden)", "nested": {"api_key": "(hidden)", "size": 5}, "list": [{"password": "(hidden)"}]
+    }  # fmt: skip
+
+
+def test_the_keeper_stands_in_for_autostart_entries() -> None:
+    there = found({"chat": SHOWN})
+    assert one(CHAT, there._replace(kept={})).autostart == "set"  # somebody else's launch, now ours to bring back
+    assert one(CHAT, there._replace(kept={"chat": True})).autostart is None
+    assert one(CHAT, there._replace(kept={"chat": True}), autostart=False).autostart == "unset"
+    assert one(CHAT, there._replace(kept={"chat": False}), autostart=False).autostart is None
+    assert one(dict(CHAT, state="absent"), found()._replace(kept={"chat": True})).autostart == "unset"
+    assert one(CHAT, found()._replace(kept={})).autostart is None  # a launch is remembered as it is made
 
 
 def test_queued_for_autostart() -> None:

@@ -10,13 +10,13 @@ import importlib.util
 import json
 import pathlib
 import threading
+import time
 from typing import Any
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_run as running
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import Xinference
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_apply import Converge
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_plan import plan
 
 STANDIN = pathlib.Path(__file__).resolve().parents[3] / "integration" / "targets" / "setup_xinference_standin" / "files" / "xinference_standin.py"
 
@@ -50,6 +50,7 @@ class World:
         self.credentials = folder / "credentials.json"
         self.down = False
         self.before: Any = None  # called before each request is answered
+        self.real_time = False
         self.launches: list[dict[str, Any]] = []  # bodies of the launches that were sent
 
     def transport(self, method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> Any:
@@ -67,19 +68,24 @@ class World:
     def http(self) -> JsonClient:
         return JsonClient("http://standin", self.transport, retries=0, sleep=lambda seconds: None)
 
-    def converge(self, models: list[dict[str, Any]], prune: str = "none", replace: str = "when_changed", **options: Any) -> dict[str, dict[str, Any]]:
-        client = Xinference(self.http())
-        launched = Launched(str(self.state))
+    def call(self, models: list[dict[str, Any]], **options: Any) -> Converge:
+        defaults = {"replace": "when_changed", "prune": "none", "autostart": True, "wait": True, "wait_timeout": 60, "concurrency": 4, "share_gpus": False}
         clock = Clock()
+        clockwork = (time.monotonic, time.sleep) if self.real_time else (clock, clock.sleep)
+        return Converge(Xinference(self.http()), Launched(str(self.state)), models, dict(defaults, **options), *clockwork)
 
-        def replan(uid: str) -> Any:
-            again = [model for model in models if model["uid"] == uid]
-            return plan(again, running.gather(client, again), launched.load(), replace)[0]
+    def converge(self, models: list[dict[str, Any]], **options: Any) -> dict[str, dict[str, Any]]:
+        return {row["uid"]: row for row in self.call(models, **options).carry_out().rows}
 
-        found = running.gather(client, models, launched.load() if prune != "none" else ())
-        steps = plan(models, found, launched.load(), replace, prune)
-        runner = running.Runner(client, launched, replan=replan, clock=clock, sleep=clock.sleep, **dict({"wait_timeout": 60}, **options))
-        return {row["uid"]: row for row in runner.run(steps, found)}
+    def in_slices(self, models: list[dict[str, Any]], seconds: float = 1.0, **options: Any) -> list[dict[str, Any]]:
+        """What each call returned when every one of them may take that long."""
+        calls: list[dict[str, Any]] = []
+        while not calls or calls[-1]["pending"]:
+            call = self.call(models, **options)
+            outcome = call.go_on(calls[-1], seconds) if calls else call.carry_out(seconds)
+            calls.append({"models": outcome.rows, "diff": outcome.diff, "pending": outcome.pending, "autostart": outcome.autostart})
+            assert len(calls) < 200
+        return calls
 
     def posts(self) -> list[str]:
         return [path for method, path in self.standin.requests if method == "POST"]

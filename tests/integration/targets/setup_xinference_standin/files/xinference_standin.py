@@ -8,6 +8,7 @@ It is no Xinference: it serves nothing. tests/contract/test_xinference_standin.p
 server, and tests/contract/test_xinference_real.py runs the modules against that one.
 
 Run it with ``python3 xinference_standin.py PORT [LOG]``; with LOG it asks for a login and writes its setup token there.
+XINFERENCE_STANDIN_SECONDS is how long a model loads; without it a model is ready after two looks.
 What it does not know is answered with 501.
 """
 
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import sys
 import threading
+import time
 from urllib.parse import unquote, urlsplit
 
 BUILT_IN = {"embedding": ["bge-m3", "bge-small-en-v1.5"], "rerank": ["bge-reranker-v2-m3"], "LLM": ["qwen2.5-instruct"]}
@@ -37,11 +40,16 @@ def not_found(uid):
 
 
 class Standin:
-    """State and behaviour, without HTTP. ``looks``: how often a loading model is looked at until it is ready."""
+    """State and behaviour, without HTTP. ``looks``: how often a loading model is looked at until it is ready.
 
-    def __init__(self, auth=False, looks=2, replicas_route=True, autostart_route=True):
+    ``seconds``: how long loading takes by the clock, instead of ``looks``.
+    """
+
+    def __init__(self, auth=False, looks=2, replicas_route=True, autostart_route=True, seconds=0):
         self.auth = auth
         self.looks = looks
+        self.seconds = seconds
+        self.gpus = 0
         self.replicas_route = replicas_route  # False: a server before 1.14, which does not keep why a launch failed
         self.autostart_route = autostart_route  # False: a server before 2.12
         self.models = {}  # uid -> {"body", "left" (looks until it is ready), "error", "replicas"}
@@ -59,6 +67,7 @@ class Standin:
         """One request; returns (status, JSON)."""
         with self.lock:
             self.requests.append((method, path))
+            self._let_time_pass()
             self._work_through_the_queue()
             try:
                 return 200, self._route(method, path, body, token)
@@ -72,6 +81,11 @@ class Standin:
         for entry in self.autostart.values():
             entry["state"] = {}
         self._work_through_the_queue()
+
+    def _let_time_pass(self):
+        for model in self.models.values():
+            if self.seconds and model["left"] > 0 and time.monotonic() >= model["started"] + self.seconds:
+                model["left"] = 0
 
     def _work_through_the_queue(self):
         while self.queue:
@@ -113,6 +127,11 @@ class Standin:
         self._allow(method, path, token)
         if parts == ["v1", "cluster", "version"]:
             return {"version": "4.1.0"}
+        if parts == ["v1", "cluster", "devices"]:
+            return self.gpus
+        if method == "GET" and parts == ["v1", "cluster", "info"]:
+            node = {"ip_address": "127.0.0.1:21384", "gpu_count": self.gpus, "gpu_vram_total": 0}
+            return [dict(node, node_type="Supervisor"), dict(node, node_type="Worker", ip_address="127.0.0.1:31422")]
         if parts[:3] == ["v1", "admin", "keys"]:
             return self._keys(method, parts, body)
         if method == "GET" and parts == ["v1", "auth", "me"]:
@@ -188,7 +207,8 @@ class Standin:
 
     def _started(self, body):
         problem = self._problem(body)
-        return {"body": body, "left": 1 if problem else self.looks, "error": problem, "replicas": list(range(body.get("replica") or 1))}
+        left = 10**9 if self.seconds else 1 if problem else self.looks
+        return {"body": body, "left": left, "error": problem, "replicas": list(range(body.get("replica") or 1)), "started": time.monotonic()}
 
     def _shown(self, uid):
         body = self.models[uid]["body"]
@@ -229,6 +249,8 @@ class Standin:
             return self._look(uid) if method == "GET" else self._terminate(uid)
         if rest[1] == "replicas" and self.replicas_route:
             return self._replicas(method, uid, rest[2:])
+        if rest[1] == "progress" and self.replicas_route:
+            return self._progress(uid)
         if rest[1] == "cancel":
             if not self._alive(uid):
                 raise Refusal(500, f"{WHERE}Model {uid} has not been launched yet")
@@ -272,6 +294,12 @@ class Standin:
             raise not_found(uid + "-rep0")
         del self.models[uid]
 
+    def _progress(self, uid):
+        if not self._alive(uid):
+            return {"progress": 0.0, "stage": "pending", "download_files": [], "replicas": []}
+        left = self.models[uid]["left"]
+        return {"progress": 1.0 if left <= 0 else 0.8, "stage": "loading", "download_files": [], "replicas": []}
+
     def _replicas(self, method, uid, rest):
         if method == "GET":
             model = self.models.get(uid, {"replicas": []})
@@ -293,6 +321,9 @@ class Standin:
                 raise Refusal(400, f"{WHERE}Model {spec['model_name']} already registered")
             self.registrations[(rest[0], spec["model_name"])] = spec
             return None
+        if len(rest) == 1:
+            built_in = [{"model_name": name, "is_builtin": True} for name in BUILT_IN.get(rest[0], [])]
+            return built_in + [{"model_name": name, "is_builtin": False} for kind, name in self.registrations if kind == rest[0]]
         key = (rest[0], rest[1])
         if method == "DELETE":
             self.registrations.pop(key, None)
@@ -339,4 +370,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         with open(sys.argv[2], "w", encoding="utf-8") as log:
             log.write("FIRST-RUN SETUP REQUIRED\n  Setup token: " + TOKEN + "\n")
-    serve(Standin(auth=len(sys.argv) > 2), int(sys.argv[1])).serve_forever()
+    serve(Standin(auth=len(sys.argv) > 2, seconds=float(os.environ.get("XINFERENCE_STANDIN_SECONDS", "0"))), int(sys.argv[1])).serve_forever()
