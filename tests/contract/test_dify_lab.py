@@ -248,6 +248,8 @@ def test_init_password_and_language(dify_lab: Make, version: str) -> None:
     status, _answer, cookies = send(lab, "POST", "/console/api/init", {"password": "init-pass-1"}, Accept="*/*")
     assert status == 201
     session = next(cookie.split(";")[0] for cookie in cookies if cookie.startswith("session="))
-    assert send(lab, "POST", "/console/api/setup", new, Cookie=session)[0] == 201
+    assert send(lab, "POST", "/console/api/setup", {**new, "language": "de-DE"}, Cookie=session)[0] == 201
+    language = lab.console.call("GET", "/console/api/account/profile")["interface_language"]
+    assert language == ("de-DE" if version in ("1.9.2", "1.16.1") else "en-US")
     assert lab.console.call("POST", "/console/api/account/interface-language", {"interface_language": "zh-Hans"})["interface_language"] == "zh-Hans"
     assert lab.console.call("GET", "/console/api/account/profile")["interface_language"] == "zh-Hans"

@@ -31,6 +31,8 @@ def _pydantic(model: str, field: str, text: str, kind: str, value: Any) -> HttpE
 class Checks:
     """Checks of one request body, failing with the text that pydantic gives (1.16.1)."""
 
+    aliases = MODEL_TYPE_ALIASES
+
     def __init__(self, model: str, body: dict[str, Any]) -> None:
         self.model = model
         self.body = body
@@ -79,7 +81,7 @@ class Checks:
 
     def model_type(self, field: str = "model_type") -> str:
         value = self.required(field)
-        value = MODEL_TYPE_ALIASES.get(value, value) if isinstance(value, str) else value
+        value = self.aliases.get(value, value) if isinstance(value, str) else value
         if value not in MODEL_TYPES:
             names = "'llm', 'text-embedding', 'rerank', 'speech2text', 'moderation' or 'tts'"
             raise self.fail(field, f"Input should be {names}", "enum", value)
@@ -89,6 +91,7 @@ class Checks:
 class _Reqparse(Checks):
     """The parsers of Flask's REST libraries: they know texts of their own for what is missing and for choices."""
 
+    aliases: dict[str, str] = {}
     _TEXTS = {"missing": "Missing required parameter in the JSON body"}
 
     def fail(self, field: str, text: str, kind: str, value: Any) -> HttpError:

@@ -32,6 +32,8 @@ class Generation:
     checks: str
     # routes_setup.py: "flask" or "fastopenapi".
     setup: str
+    # Whether the set-up takes the administrator's language.
+    setup_language: bool
     password_text: str
     # Method of /workspaces/current; the other one is refused with 405.
     current_workspace: str
@@ -80,6 +82,7 @@ _1_16_1 = Generation(
     admin_key=True,
     checks="pydantic",
     setup="fastopenapi",
+    setup_language=True,
     password_text=_PASSWORD_TEXT,
     current_workspace="POST",
     registration="credentials",
@@ -131,6 +134,7 @@ _1_7_2 = dataclasses.replace(
     refusal="by cause",
     admin_key=True,
     checks="flask-restful",
+    setup_language=False,
     registration="upsert",
     unknown_keys={
         **_1_9_2.unknown_keys,

@@ -204,6 +204,6 @@ def make_server(application: Application, address: str, port: int) -> Server:
 
 def start(server: Server) -> threading.Thread:
     """Serves in a thread, for tests and for processes with something else to do."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     return thread

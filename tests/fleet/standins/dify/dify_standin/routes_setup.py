@@ -147,7 +147,8 @@ _STYLES: dict[str, Flask | FastOpenApi] = {"flask": Flask(), "fastopenapi": Fast
 def set_up(api: Api, request: Request) -> Response:
     _STYLES[api.generation.setup].check(api, request)
     body = request.json
-    api.accounts.set_up(body["email"], body["name"], body["password"], body.get("language"), request.client)
+    language = body.get("language") if api.generation.setup_language else None
+    api.accounts.set_up(body["email"], body["name"], body["password"], language, request.client)
     return reply({"result": "success"}, 201)
 
 
