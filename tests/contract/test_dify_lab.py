@@ -99,11 +99,11 @@ def test_daemon_comes_back(dify_lab: Make) -> None:
 def test_faults_of_marketplace_and_xinference(dify_lab: Make) -> None:
     lab = dify_lab(marketplace_timeout=0.2)
     lab.wait_for_xinference(0.1)
-    body = {"plugin_unique_identifiers": [lab.marketplace.identifier]}
+    wanted = {"plugin_unique_identifiers": [lab.marketplace.identifier]}
     texts = {}
     for fault in (403, "hung", ""):
         lab.marketplace.fault = fault
-        texts[fault] = send(lab, "POST", f"{W}/plugin/install/marketplace", body)[1]
+        texts[fault] = send(lab, "POST", f"{W}/plugin/install/marketplace", wanted)[1]
     assert "Reached maximum retries (3)" in texts[403]["message"]
     assert "Reached maximum retries (3)" in texts["hung"]["message"]
     assert "task_id" in texts[""]
@@ -178,7 +178,11 @@ def test_an_old_instance_is_upgraded(dify_lab: Make) -> None:
 def test_a_younger_instance_keeps_its_models(dify_lab: Make) -> None:
     lab = dify_lab("1.7.2")
     lab.console.add_model(**CHAT)
+    lab.console.add_model("bge-m3", "text-embedding")
+    lab.console.delete_model("bge-m3", "text-embedding")
     lab.become("1.16.1")
+    # Before 1.8 the credentials went with the model.
+    assert lab.console.credentials("bge-m3", "text-embedding")["available_credentials"] == []
     lab.console.change_model(**CHAT, invoke_timeout="30")
     assert lab.console.credentials(**CHAT)["credentials"]["invoke_timeout"] == "30"
 

@@ -173,6 +173,16 @@ def test_of_two_starting_processes_one_migrates() -> None:
     assert schema_ready(database, "dify")
 
 
+def test_a_younger_version_migrates_what_an_older_one_left() -> None:
+    database, cache = SqliteDatabase(), MemoryCache()
+    assert migrate(database, cache, "dify", version="1.9.2")
+    assert not migrate(database, cache, "dify", version="1.9.2")
+    assert (schema_ready(database, "dify", "1.9.2"), schema_ready(database, "dify")) == (True, False)
+    assert migrate(database, cache, "dify")
+    # An older one finds nothing to do, as nothing leads back.
+    assert (schema_ready(database, "dify"), migrate(database, cache, "dify", version="1.9.2")) == (True, False)
+
+
 def test_settings_follow_the_variables_of_the_real_containers(tmp_path: pathlib.Path) -> None:
     settings = Settings.from_environment({"DB_HOST": "db", "DB_PORT": "", "ADMIN_API_KEY_ENABLE": "true", "OPENDAL_FS_ROOT": str(tmp_path), "SECRET_KEY": ""})
     assert (settings.db_host, settings.db_port, settings.admin_api_key_enable) == ("db", 5432, True)

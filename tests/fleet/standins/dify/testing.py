@@ -180,7 +180,7 @@ class World:
             **settings,
         )
         self.database, self.cache = SqliteDatabase(), MemoryCache()
-        migrate(self.database, self.cache, "dify")
+        migrate(self.database, self.cache, "dify", version=self.settings.version)
         self.api = Api(self.settings, self.database, self.cache)
         self.front = Front(self.api)
         self.api_port = self.open("api", self.front)
@@ -189,6 +189,7 @@ class World:
         """The same instance (database, storage, address) as another version of Dify: what an upgrade with its migrations leaves."""
         upgrade = not self.api.generation.plugins
         self.settings = dataclasses.replace(self.settings, version=version)
+        migrate(self.database, self.cache, "dify", version=version)
         self.api = Api(self.settings, self.database, self.cache)
         self.front.inner = self.api
         if upgrade and self.api.generation.plugins:

@@ -73,10 +73,10 @@ def _stores(role: str, settings: Settings) -> tuple[Database, Cache]:
 
 def _migrated(role: str, settings: Settings, database: Database, cache: Cache) -> None:
     if settings.migration_enabled:
-        if migrate(database, cache, "dify", settings.migration_seconds):
+        if migrate(database, cache, "dify", settings.migration_seconds, settings.version):
             say(role, "database migrated")
     else:
-        _wait(role, "the migrated database", lambda: schema_ready(database, "dify"))
+        _wait(role, "the migrated database", lambda: schema_ready(database, "dify", settings.version))
 
 
 def api(settings: Settings) -> None:

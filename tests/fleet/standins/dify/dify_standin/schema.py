@@ -9,6 +9,10 @@ Ids are text and times are seconds since the epoch, so that the same SQL runs on
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from .generations import GENERATIONS
+
 
 def _table(name: str, columns: str) -> str:
     return f"CREATE TABLE IF NOT EXISTS {name} ({columns})"
@@ -134,12 +138,29 @@ _PLUGINS = [
     ),
 ]
 
-MIGRATIONS: dict[str, list[tuple[str, list[str]]]] = {
+# What a database of 1.9.2 lacks in 1.16.1: little, but its first start has something to do, as Dify's has.
+_LATER = ["CREATE INDEX IF NOT EXISTS provider_model_credentials_tenant_idx ON provider_model_credentials (tenant_id, provider_name)"]
+
+
+class Migration(NamedTuple):
+    name: str
+    statements: list[str]
+    since: str = "0.6.13"
+
+
+MIGRATIONS: dict[str, list[Migration]] = {
     "dify": [
-        ("standin_1_accounts", _ACCOUNTS),
-        ("standin_2_models", _MODELS),
-        ("standin_3_apps", _APPS),
-        ("standin_4_datasets", _DATASETS),
+        Migration("standin_1_accounts", _ACCOUNTS),
+        Migration("standin_2_models", _MODELS),
+        Migration("standin_3_apps", _APPS),
+        Migration("standin_4_datasets", _DATASETS),
+        Migration("standin_5_later", _LATER, since="1.16.1"),
     ],
-    "dify_plugin": [("standin_1_plugins", _PLUGINS)],
+    "dify_plugin": [Migration("standin_1_plugins", _PLUGINS)],
 }
+
+
+def migrations(kind: str, version: str) -> list[Migration]:
+    """What a database of that version of Dify has been through, in order."""
+    order = list(GENERATIONS)
+    return [migration for migration in MIGRATIONS[kind] if order.index(migration.since) <= order.index(version)]

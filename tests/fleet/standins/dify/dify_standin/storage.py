@@ -11,8 +11,9 @@ import threading
 import time
 from typing import Any
 
+from . import VERSION
 from .config import Settings
-from .schema import MIGRATIONS
+from .schema import migrations
 
 Row = dict[str, Any]
 
@@ -223,8 +224,8 @@ def open_cache(settings: Settings) -> Cache:
     return RedisCache(settings) if settings.redis_host else MemoryCache()
 
 
-def migrate(database: Database, cache: Cache, kind: str, seconds: float = 0.0) -> bool:
-    """Brings the schema up to date under a lock, as ``flask upgrade-db`` does; True when something was done.
+def migrate(database: Database, cache: Cache, kind: str, seconds: float = 0.0, version: str = VERSION) -> bool:
+    """Brings the schema up to a version of Dify under a lock, as ``flask upgrade-db`` does; True when something was done.
 
     Of several starting processes one migrates; the others wait for it. ``seconds`` stretches the first migration,
     because the real one takes a while (136 tables, 45 s measured on two cores).
@@ -235,21 +236,21 @@ def migrate(database: Database, cache: Cache, kind: str, seconds: float = 0.0) -
     try:
         database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num TEXT NOT NULL)")
         done = {row["version_num"] for row in database.query("SELECT version_num FROM alembic_version")}
-        todo = [(name, statements) for name, statements in MIGRATIONS[kind] if name not in done]
-        for name, statements in todo:
+        todo = [migration for migration in migrations(kind, version) if migration.name not in done]
+        for migration in todo:
             time.sleep(seconds / len(todo))
-            for statement in statements:
+            for statement in migration.statements:
                 database.execute(statement)
-            database.insert("alembic_version", version_num=name)
+            database.insert("alembic_version", version_num=migration.name)
         return bool(todo)
     finally:
         cache.delete(lock)
 
 
-def schema_ready(database: Database, kind: str) -> bool:
+def schema_ready(database: Database, kind: str, version: str = VERSION) -> bool:
     """Whether every migration has run; False also when the database does not answer."""
     try:
         done = {row["version_num"] for row in database.query("SELECT version_num FROM alembic_version")}
     except Exception:  # no database, no table: not ready
         return False
-    return done >= {name for name, _statements in MIGRATIONS[kind]}
+    return done >= {migration.name for migration in migrations(kind, version)}
