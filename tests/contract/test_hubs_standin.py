@@ -30,7 +30,7 @@ def hubs() -> t.Iterator[Hubs]:
 
 
 def client(code: str, folder: pathlib.Path, hubs: Hubs, **variables: str) -> subprocess.CompletedProcess[str]:
-    python = environment.ensure() / "venv" / "bin" / "python"
+    python = environment.ensure().programs / "python"
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "MODELSCOPE_"))}
     clean.update(HF_ENDPOINT=hubs.url, HF_HOME=str(folder / "hf"), HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
     clean.update(MODELSCOPE_CACHE=str(folder / "ms"), HOME=str(folder), **variables)
