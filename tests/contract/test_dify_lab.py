@@ -34,7 +34,8 @@ def send(lab: Lab, method: str, path: str, body: Any = None, **headers: str) -> 
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(lab.url + path, data, {"Content-Type": "application/json", **sent}, method=method)
     try:
-        answer = urllib.request.urlopen(request, timeout=20)
+        # An opener of its own: Ansible installs one for the whole process that keeps cookies.
+        answer = urllib.request.build_opener().open(request, timeout=20)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:
@@ -236,7 +237,7 @@ def test_before_plugins_their_routes_are_a_web_page(dify_lab: Make) -> None:
     for version in ("0.6.13", "0.15.8"):
         request = urllib.request.Request(dify_lab(version).url + f"{W}/plugin/list")
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.build_opener().open(request, timeout=10)
         with caught.value as answer:
             assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
 
