@@ -61,7 +61,9 @@ HEALTH_FIELDS = {
     "gpu_recovery_action": 570,
 }
 _UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
-_NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
+_NUMBER = re.compile(r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$")
+_VERSION = re.compile(r"^[0-9]{1,6}(\.[0-9]{1,6})+$")
+_INDEX = re.compile(r"^[0-9]{1,6}$")
 _BUS_ID = re.compile(r"^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$")
 # Cells that say "this card has no such thing", as against "this card is broken".
 _ABSENT_CELLS = ("N/A", "[N/A]", "[Not Supported]", "[Not Found]", "[Insufficient Permissions]", "[Requested functionality has been deprecated]", "")
@@ -98,7 +100,7 @@ def split_row(line: str, fields: t.Sequence[str]) -> dict[str, str] | None:
         at = list(fields).index("name")
         cells[at : at + surplus + 1] = [", ".join(cells[at : at + surplus + 1])]
     row = dict(zip(fields, cells))
-    if not _BUS_ID.match(row.get("pci.bus_id", "")) or not row.get("index", "").isdigit():
+    if not _BUS_ID.match(row.get("pci.bus_id", "")) or not _INDEX.match(row.get("index", "")):
         return None
     return row
 
@@ -134,7 +136,7 @@ def gpu_facts(row: t.Mapping[str, str]) -> dict[str, t.Any]:
         "mig_mode": row.get("mig.mode.current") or None,
         "mig_mode_pending": row.get("mig.mode.pending") or None,
         "persistence_mode": row.get("persistence_mode") or None,
-        "driver_version": row.get("driver_version") or None,
+        "driver_version": row["driver_version"] if _VERSION.match(row.get("driver_version", "")) else None,
         "pcie_gen": _whole(link["gen.current"]),
         "pcie_gen_max": _whole(link["gen.max"]),
         "pcie_width": _whole(link["width.current"]),
@@ -213,7 +215,7 @@ def count_mig_devices(listing: str) -> dict[int, int]:
     counts: dict[int, int] = {}
     current = None
     for line in listing.splitlines():
-        head = re.match(r"GPU (\d+):", line)
+        head = re.match(r"GPU ([0-9]{1,9}):", line)
         if head:
             current = int(head.group(1))
             counts[current] = 0
@@ -277,7 +279,7 @@ def _link_name(root: str, path: str) -> str | None:
 
 def _number_of(root: str, path: str) -> int | None:
     text = (read_text(root, path) or "").strip()
-    return int(text) if re.match(r"^-?\d+$", text) else None
+    return int(text) if re.match(r"^-?[0-9]{1,9}$", text) else None
 
 
 def loaded_driver(root: str) -> str | None:

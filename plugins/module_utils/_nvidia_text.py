@@ -41,14 +41,14 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     ("nvlink-inactive", r"Link \d+: <inactive>"),
 )
 _MESSAGES = tuple((name, re.compile(pattern, re.MULTILINE)) for name, pattern in MESSAGES)
-XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
-_TABLE_ROW = re.compile(r"^\|\s+(\d+)\s+(\S.*?)\s+(?:On|Off|N/A)\s*\|\s+([0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s")
-_TABLE_MEMORY = re.compile(r"(\d+)MiB\s*/\s*(\d+)MiB")
-_TABLE_MIG = re.compile(r"^\|\s+(\d+)\s+\d+\s+\d+\s+\d+\s+\|\s+\d+MiB")
+XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): ([0-9]{1,6})\b")
+_TABLE_ROW = re.compile(r"^\|\s+([0-9]{1,9})\s+(\S.*?)\s+(?:On|Off|N/A)\s*\|\s+([0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s")
+_TABLE_MEMORY = re.compile(r"([0-9]{1,12})MiB\s*/\s*([0-9]{1,12})MiB")
+_TABLE_MIG = re.compile(r"^\|\s+([0-9]{1,9})\s+\d+\s+\d+\s+\d+\s+\|\s+\d+MiB")
 _DRIVER = re.compile(r"(?:KMD Version|KMD version|Driver Version|DRIVER version)\s*:\s*(\d[\d.]*\d)")
 _CUDA = re.compile(r"CUDA(?: UMD)? [Vv]ersion\s*:\s*(\d+\.\d+)")
-_UNIT = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (?:MiB|W|%|MHz|C))?$")
-_LIST_ROW = re.compile(r"^GPU (\d+): (.+?) \(UUID: (GPU-[^)]+)\)", re.MULTILINE)
+_UNIT = re.compile(r"^(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)(?: (?:MiB|W|%|MHz|C))?$")
+_LIST_ROW = re.compile(r"^GPU ([0-9]{1,9}): (.+?) \(UUID: (GPU-[^)]+)\)", re.MULTILINE)
 
 
 def messages(text: str) -> list[str]:
@@ -210,7 +210,7 @@ def _read_csv(text: str, header: str) -> list[Gpu]:
         row = dict(zip(columns, cells))
         if len(cells) != len(columns) or not re.match(r"^[0-9A-Fa-f]{8}:", row["pci.bus_id"]):
             continue
-        index = int(row["index"]) if re.match(r"^\d{1,9}$", row.get("index", "")) else None
+        index = int(row["index"]) if re.match(r"^[0-9]{1,9}$", row.get("index", "")) else None
         faults = [cell for name, cell in row.items() if name.startswith("memory.") and is_fault(cell)]
         entry = gpu(index, row["pci.bus_id"], row.get("name", ""), mebibytes(row.get("memory.total", "")), row.get("mig.mode.current"), faults)
         entry["driver_version"] = _version(row.get("driver_version"))
@@ -232,7 +232,7 @@ def parse_apps(text: str) -> list[dict[str, t.Any]]:
     """Rows of ``--query-compute-apps=gpu_bus_id,pid,process_name,used_gpu_memory``; a name may have commas."""
     rows = []
     for line in text.splitlines():
-        match = re.match(r"^\s*([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]+), (\d+), (.*), (\S+(?: MiB)?)\s*$", line)
+        match = re.match(r"^\s*([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]+), ([0-9]{1,9}), (.*), (\S+(?: MiB)?)\s*$", line)
         if match:
             rows.append({"bus_id": normal_bus_id(match.group(1)), "pid": int(match.group(2)), "name": match.group(3), "used_mib": mebibytes(match.group(4))})
     return rows
@@ -243,7 +243,7 @@ def inactive_links(text: str) -> dict[int, int]:
     counts: dict[int, list[int]] = {}
     current = None
     for line in text.splitlines():
-        head = re.match(r"^GPU (\d{1,9}):", line)
+        head = re.match(r"^GPU ([0-9]{1,9}):", line)
         link = re.match(r"^\s+Link \d+: (.+)$", line)
         if head:
             current = counts.setdefault(int(head.group(1)), [0, 0])

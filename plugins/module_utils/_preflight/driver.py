@@ -197,7 +197,7 @@ def cuinit(context: Context) -> Finding:
     if status == TIMED_OUT:
         return Finding(FAIL, f"cuInit did not return within {CUINIT_TIMEOUT:.0f} s.", "Look for Xid lines in the kernel log, then reboot.")
     words = out.split()
-    if not words or not all(word.isdigit() for word in words):
+    if not words or not all(word.isdecimal() for word in words):
         return Finding(UNKNOWN, f"cuInit gave no answer (exit status {status}).")
     if words[0] != "0":
         meaning, remedy = CUINIT_CODES.get(int(words[0]), ("see the CUDA driver API's error codes", ""))

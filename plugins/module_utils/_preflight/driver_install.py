@@ -23,7 +23,7 @@ SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e09
 # Branch -> when NVIDIA ended it (docs.nvidia.com/datacenter/tesla, state of 2026-11). All others below 580 were short-lived ones.
 ENDED = {470: "in July 2024", 535: "in June 2026", 550: "in June 2025", 570: "in February 2026"}
 OLDEST_SUPPORTED = 580
-VERSION = re.compile(r"(\d+(?:\.\d+)+)")
+VERSION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})+)")
 
 
 def asked_before(context: Context) -> Finding | None:

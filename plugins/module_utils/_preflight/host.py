@@ -119,7 +119,7 @@ def nofile(context: Context) -> Finding:
     if unit.get("LoadState") != "loaded":
         return Finding(SKIP, "Docker is not installed yet.")
     limit = unit.get("LimitNOFILE", "")
-    if limit.isdigit() and int(limit) < FILES_WANTED:
+    if limit.isdecimal() and int(limit) < FILES_WANTED:
         return Finding(WARN, f"docker.service may open {limit} files, and its containers no more.")
     return Finding(OK, f"docker.service may open {limit or '?'} files")
 

@@ -289,7 +289,7 @@ def default_interface(context: Context) -> str:
 def mtu(context: Context) -> Finding:
     interface = default_interface(context)
     text = (context.text(f"sys/class/net/{interface}/mtu") or "").strip() if interface else ""
-    if not text.isdigit():
+    if not text.isdecimal():
         return Finding(UNKNOWN, "The interface of the default route is not known.")
     if int(text) < ETHERNET_MTU and '"mtu"' not in (context.daemon_json or ""):
         return Finding(WARN, f"The MTU of {interface} is {text}, and Docker's networks use {ETHERNET_MTU}.")

@@ -40,7 +40,7 @@ WORKERS = 24
 def model_of(declared: t.Mapping[str, t.Any]) -> Model:
     """A declared model as what it takes here; 0 GiB for what no table knows."""
     wanted = str(declared.get("n_gpu")).lower()
-    gpus = max(int(wanted), 1) if wanted.isdigit() else 1
+    gpus = max(int(wanted), 1) if wanted.isdecimal() else 1
     vram = 0.0 if wanted in ("cpu", "0") else _model_memory.vram_gib(declared, gpus) or 0.0
     return Model(str(declared.get("uid") or declared.get("name") or "?"), vram, gpus, _model_memory.disk_gib(declared) or 0.0)
 
