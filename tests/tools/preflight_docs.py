@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "preflight.md"
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.catalog import ABSENT, CATALOG  # noqa: E402
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.catalog import ABSENT, CATALOG
 
 SECTIONS = {
     "A": "The host",
