@@ -106,7 +106,13 @@ def show(fleet: Fleet) -> None:
             print(f"Dify        {host['dify_url']}  (a stand-in of Dify, on real PostgreSQL, Redis and nginx)")
         if host["xinference_url"]:
             print(f"Xinference  {host['xinference_url']}  (the real server, on CPU; {', '.join(model['uid'] for model in host['models'])})")
-    print(f"Status page file://{copy}")
+    found = [(host["host"], finding) for host in hosts for finding in host.get("preflight", [])]
+    if found:
+        print("\nPreflight (the whole table: ansible-playbook preflight.yml)")
+    for name, finding in found:
+        advice = f"ignored: {finding['reason'] or 'no reason was given'}" if finding["ignored"] else finding["remedy"]
+        print(f"  {name:<8}{finding['kind']:<8}{finding['id']} {finding['message']}\n{'':<20}-> {advice}")
+    print(f"\nStatus page file://{copy}")
     print(
         "\nThe hosts stay up: `python -m tests.fleet ssh dify1` and the like, from the virtual environment in .venv."
         "\nSecrets stay on the hosts: `sudo cat /opt/dify/secrets.json` there. `make clean` takes everything away again."
