@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._nvidia import count_mig_devices, is_fault, normal_bus_id
 

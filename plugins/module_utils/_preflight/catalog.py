@@ -452,7 +452,7 @@ ABSENT: dict[str, tuple[str, str]] = {
     "A15": ("timezone_locale", "Neither reaches a container."),
     "C11": ("iommu_acs", "Needs the configuration space of all bridges; true of most machines that work. NCCL's own test tells."),
     "G17": ("gpu_container", "Starts a container, so it is no part of a look that changes nothing: the roles do it after the installation."),
-    "H12": ("inter_host", "Every GPU host is a server of its own here; no worker joins another host."),
+    "H12": ("inter_host", "Nothing listens before the installation, so a connection would prove nothing; a cluster's workers are waited for afterwards."),
 }
 
 __all__ = ["ABSENT", "CATALOG", "Entry"]
