@@ -53,6 +53,11 @@ def unusable(context: Context) -> Finding | None:
     return not_asked(context)
 
 
+def wrong(context: Context, message: str) -> Finding:
+    """What the role nvidia_container_toolkit puts right by itself stops nobody who is about to run it."""
+    return Finding(FAIL if context.options.expect_installed else WARN, message)
+
+
 def toolkit(context: Context) -> Finding:
     nothing = absent(context)
     if nothing:
@@ -63,7 +68,7 @@ def toolkit(context: Context) -> Finding:
     missing = [name for name in PACKAGES if name not in found]
     if missing or len(set(found.values())) > 1:
         listed = ", ".join(f"{name} {found.get(name, 'is missing')}" for name in PACKAGES)
-        return Finding(FAIL, f"The toolkit's packages do not belong together: {listed}.")
+        return wrong(context, f"The toolkit's packages do not belong together: {listed}.")
     return Finding(OK, f"toolkit {found[PACKAGES[0]]}")
 
 
@@ -134,7 +139,7 @@ def cdi_stale(context: Context) -> Finding:
     for path, text in specs.items():
         named = sorted(set(re.findall(r"lib(?:cuda|nvidia-ml)\.so\.(\d{3}(?:\.\d+)+)", text)))
         if loaded and named and loaded not in named:
-            return Finding(FAIL, f"{path} is for driver {', '.join(named)}, and {loaded} is loaded: containers do not start.")
+            return wrong(context, f"{path} is for driver {', '.join(named)}, and {loaded} is loaded: containers do not start.")
     if len(specs) > 1:
         return Finding(WARN, f"Several CDI specifications define the same devices: {', '.join(sorted(specs))}.")
     return Finding(OK, ", ".join(specs))

@@ -689,8 +689,10 @@ def test_a_toolkit_that_is_missing_counts_only_where_it_is_expected(healthy):
 def test_toolkit_packages_that_do_not_belong_together(healthy):
     healthy.packages(**{**TOOLKIT, **dict.fromkeys(TOOLKIT, "1.20.0-1"), "libnvidia_container1": "1.19.1-1"})
     entry = healthy.verdicts()[0]["G08"]
-    assert entry["status"] == "fail"
+    # The role that comes next puts it right.
+    assert entry["status"] == "warn"
     assert "libnvidia-container1 1.19.1-1" in entry["message"]
+    assert healthy.verdicts(expect_installed=True)[0]["G08"]["status"] == "fail"
 
 
 def test_nvidia_docker2(healthy):
@@ -738,7 +740,8 @@ def test_a_daemon_json_that_stops_docker(healthy, text):
 
 def test_a_cdi_specification_of_an_old_driver(healthy):
     healthy.write("etc/cdi/nvidia.yaml", "kind: nvidia.com/gpu\n- /usr/lib/libcuda.so.570.124.04\n")
-    assert healthy.failures() == ["G12"]
+    assert healthy.verdicts()[0]["G12"]["status"] == "warn"
+    assert "G12" in healthy.failures(expect_installed=True)
     healthy.write("etc/cdi/nvidia.yaml", "kind: nvidia.com/gpu\n- /usr/lib/libcuda.so.580.95.05\n")
     assert healthy.verdicts()[0]["G12"]["status"] == "ok"
     healthy.write("var/run/cdi/nvidia.yaml", "kind: nvidia.com/gpu\n- /usr/lib/libcuda.so.580.95.05\n")
