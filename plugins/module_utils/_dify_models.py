@@ -11,6 +11,7 @@ something is to change is the provider's form read as well: it says which fields
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 
@@ -71,7 +72,9 @@ class Registrar:
         self.entries: dict[tuple[str, str], dict[str, t.Any]] = {}
         self.notes: list[str] = []
         self._schema: ProviderSchema | None = None
+        # Defaults as they were before anything was done: with a first model Dify chooses one by itself.
         self._early: dict[str, dict[str, str] | None] = {}
+        self._default_types: list[str] = []
 
     # -- what is there ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +130,8 @@ class Registrar:
         ``defaults``: types whose default will be asked for. Where nobody knows Dify's version yet, one of them is asked
         for first: its answer brings the version, and with it the name of the provider, for no request more.
         """
-        first = next(iter(defaults), None)
+        self._default_types = list(defaults)
+        first = next(iter(self._default_types), None)
         if first and self.client.version is None and self.provider in XINFERENCE_PROVIDERS:
             self._early[first] = self.client.default_model(first)
         self._list()
@@ -178,6 +182,10 @@ class Registrar:
         if not action.changes:
             self._remember(item, action)
             return action, None
+        for model_type in self._default_types:
+            if model_type not in self._early:
+                with contextlib.suppress(DifyError):  # whoever sets the default will say so
+                    self._early[model_type] = self.client.default_model(model_type)
         refused = None
         try:
             self._apply(action, item)
@@ -372,7 +380,8 @@ class Registrar:
             return []
         failed = {(item["model"], item["model_type"]) for item in self.results if item["verdict"] == "failed"}
         # Asking first also creates the right row where the first write of a type would go astray (<= 1.13.3).
-        found, problems = {}, {}
+        found: dict[str, dict[str, str] | None] = {}
+        problems: dict[str, str] = {}
         for model_type in wanted:
             try:
                 early = model_type in self._early and not any(item["changed"] for item in self.results)
@@ -384,9 +393,13 @@ class Registrar:
         to_set = plan_defaults({kind: model for kind, model in wanted.items() if kind not in problems}, found, self.provider)
         results = []
         for model_type, model in wanted.items():
-            shown = found.get(model_type) or {}
+            shown = self._early.get(model_type, found.get(model_type)) or {}
             problem, reason = problems.get(model_type), ""
-            if model_type in to_set:
+            chosen = not problem and model_type not in to_set and shown != found.get(model_type)
+            if chosen:
+                reason = "there was none, and Dify chose it when the model was there"
+                self.difference.add(f"default/{model_type}", model, shown.get("model"))
+            elif model_type in to_set:
                 reason = "was another one" if shown else "there was none"
                 if (model, model_type) in failed:
                     problem = "the model itself could not be registered"
@@ -400,7 +413,7 @@ class Registrar:
                     "model_type": model_type,
                     "model": model,
                     "before": shown.get("model"),
-                    "changed": model_type in to_set and not problem,
+                    "changed": chosen or (model_type in to_set and not problem),
                     "verdict": "failed" if problem else "ok",
                     "reason": problem or reason,
                 }

@@ -82,6 +82,12 @@ def client_for(exchanges: list[dict[str, t.Any]], version: str, **options: t.Any
     return client, replay
 
 
+def test_all_recordings_are_here() -> None:
+    total = sum(len(load(name)) for name in names())
+    print(f"\nDify's client: {len(names())} of {len(names())} recordings, {total} exchanges")
+    assert len(names()) >= 61
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_recorded_answer_is_understood(name: str) -> None:
     """An answer is data, or an error with a word and a sentence; no recorded one surprises the client."""
@@ -223,6 +229,60 @@ def test_a_daemon_that_is_down_is_waited_for() -> None:
     client._headers = {}
     assert client.workspace("GET", "/plugin/list")["plugins"][0]["plugin_id"] == "langgenius/xinference"
     assert len(replay.sent) == 2
+
+
+def down_until(seconds: float) -> tuple[DifyClient, list[float]]:
+    """A client whose plugin daemon is down for that long, and what it slept; nobody waits for real."""
+    pauses: list[float] = []
+
+    def transport(method: str, url: str, data: bytes | None, headers: dict[str, str], timeout: float) -> tuple[int, list[tuple[str, str]], bytes]:
+        if sum(pauses) < seconds:
+            return 400, [("X-Version", "1.16.1")], b'{"code": "invalid_param", "message": "Failed to request plugin daemon, url: plugin/x", "status": 400}'
+        return 200, [("X-Version", "1.16.1")], b'{"data": []}'
+
+    client = DifyClient(JsonClient("http://replay", transport), admin_key="k", workspace_id="w", sleep=pauses.append)
+    return client, pauses
+
+
+def test_a_daemon_down_for_a_minute_is_waited_for() -> None:
+    client, pauses = down_until(60)
+    assert client.models(PROVIDER) == []
+    assert 60 <= sum(pauses) <= 70
+    assert len(pauses) < 15
+
+
+def test_a_daemon_that_stays_away_holds_up_the_run_once() -> None:
+    client, pauses = down_until(10_000)
+    with pytest.raises(DifyError, match="docker compose logs --tail 50 plugin_daemon"):
+        client.models(PROVIDER)
+    assert 85 <= sum(pauses) <= 100
+    waited = len(pauses)
+    with pytest.raises(DifyError):
+        client.models(PROVIDER)
+    assert len(pauses) == waited, "the next model is not waited for again"
+
+
+def test_key_sent_before_the_version_was_known_gives_way_to_a_login() -> None:
+    """1.9.2 does not honour the key (recorded); its answer tells the version, and the login follows."""
+    exchanges = [e for e in load("1.9.2-login") if e["response"]["status"] == 200]
+    refused = load("1.9.2-admin-api-key")[1]
+    refused["request"]["path"] = "/console/api/account/profile"
+    client, replay = client_for([refused, *exchanges], "1.9.2", admin_key="k", workspace_id="w", email=EMAIL, password=PASSWORD)
+    client.version = None
+    assert client.call("GET", "/account/profile")["email"] == EMAIL
+    assert [path.rsplit("/", 1)[1] for _method, path, _headers, _body in replay.sent] == ["profile", "login", "profile"]
+    assert "Authorization" not in replay.sent[2][2]
+
+
+@pytest.mark.parametrize("name", ["0.15.8-login", "1.7.2-login", "1.9.2-login", "1.16.1-login"])
+def test_session_is_renewed_as_recorded(name: str) -> None:
+    exchanges = load(name)
+    renewal = next(e for e in exchanges if e["request"]["path"].endswith("/refresh-token") and e["response"]["status"] == 200)
+    client, replay = client_for([renewal], name.split("-", 1)[0], email=EMAIL, password=PASSWORD)
+    client._headers, client._refresh_token = {"Authorization": "Bearer old"}, "<refresh_token>"
+    replay.check_body = False
+    assert client._renew()
+    assert client._headers != {"Authorization": "Bearer old"}
 
 
 def test_plugin_is_installed_and_its_task_polled_to_the_end() -> None:

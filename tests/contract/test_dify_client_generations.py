@@ -207,6 +207,7 @@ def test_fresh_instance_to_registered_models(dify_lab: Callable[..., Lab], versi
     first = dify.models()
     assert not first.failed, first.text
     assert actions(first) == dict.fromkeys(dify.uids, "create") == actions(predicted)
+    assert first.result["diff"] == predicted.result["diff"]
     with lab.counted() as requests:
         second = dify.models()
     assert (second.failed, second.result["changed"], second.result["diff"]) == (False, False, {"before": {}, "after": {}}), second.text
