@@ -281,9 +281,9 @@ CATALOG: dict[str, Entry] = {
     "E07": Entry("in_use", "warn", "GPUs that nobody else uses", "Stop the other program, or leave this GPU out (xinference_gpus).", "nvidia-smi"),
     "E08": Entry(
         "free_memory",
-        "fail",
+        "warn",
         "GPU memory for the declared models",
-        "Use a smaller size or a quantized format, give it more GPUs, or another host.",
+        "Use a smaller size or a quantized format, give it more GPUs, or another host. It is not launched, the others are.",
         "nvidia-smi, declared models",
     ),
     "E09": Entry("compute_mode", "warn", "GPUs that several processes may use", "nvidia-smi -c 0.", "nvidia-smi"),

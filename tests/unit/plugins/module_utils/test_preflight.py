@@ -597,8 +597,8 @@ def test_a_gpu_that_somebody_uses(healthy, monkeypatch):
     ("model", "status", "words"),
     [
         (Model("m", 20.0), "ok", ""),
-        (Model("m", 40.0), "fail", "m needs 40.0 GiB on each of 1 GPUs, there are 24.0 GiB"),
-        (Model("m", 20.0, 2), "fail", "m wants 2 GPUs, there are 1"),
+        (Model("m", 40.0), "warn", "m needs 40.0 GiB on each of 1 GPUs, there are 24.0 GiB"),
+        (Model("m", 20.0, 2), "warn", "m wants 2 GPUs, there are 1"),
         (Model("m"), "skip", ""),
     ],
 )
