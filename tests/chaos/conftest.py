@@ -1,0 +1,106 @@
+"""Fleets for the faults, and the table of what each of them cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.serving import Server, seconds_until_serving
+from tests.fleet import Fleet
+from tests.fleet.checks.playbook import ROOT, Run, run_playbook
+from tests.fleet.config import Settings
+
+KEEP = os.environ.get("FLEET_KEEP") == "1"
+TABLE = ROOT / ".cache" / "chaos" / "faults.md"
+Play = Callable[..., Run]
+
+
+class Faults:
+    """Does a fault and measures how long the declared models did not serve. One line each in the table."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, float]] = []
+
+    def measure(self, server: str, fault: str, seen: Server, act: Callable[[], object]) -> float:
+        assert not seen.missing(), "before the fault everything has to serve"
+        since = time.monotonic()
+        act()
+        seconds = seconds_until_serving(seen, since)
+        self.rows.append((server, fault, seconds))
+        print(f"\n{server}: {fault}: everything serves again after {seconds:.0f} s")
+        return seconds
+
+    def table(self) -> str:
+        lines = ["| server | fault | seconds until every declared model answers again |", "|---|---|---|"]
+        return "\n".join([*lines, *(f"| {server} | {fault} | {seconds:.0f} |" for server, fault, seconds in self.rows)]) + "\n"
+
+
+@pytest.fixture(scope="session")
+def faults() -> Iterator[Faults]:
+    """The table is printed at the end, and kept in .cache/chaos/faults.md; a run of one file keeps the other files' lines."""
+    kept = Faults()
+    yield kept
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    log = TABLE.with_suffix(".json")
+    older = [tuple(row) for row in json.loads(log.read_text())] if log.exists() else []
+    measured = {row[:2] for row in kept.rows}
+    kept.rows = [row for row in older if row[:2] not in measured] + kept.rows  # type: ignore[misc]
+    log.write_text(json.dumps(kept.rows))
+    TABLE.write_text(kept.table())
+    print(f"\n{kept.table()}in {TABLE}")
+
+
+def made(layout: str, images: list[str]) -> Iterator[Fleet]:
+    """A fleet named after its layout."""
+    name = Path(layout).stem
+    settings = Settings.from_environment(
+        {
+            **os.environ,
+            "FLEET_NAME": f"chaos-{name}",
+            "FLEET_SUBNET": os.environ.get("FLEET_CHAOS_SUBNET", "10.213.80.0/24"),
+            "FLEET_STATE": str(ROOT / ".cache" / f"fleet-chaos-{name}"),
+        }
+    )
+    fleet = Fleet(settings)
+    fleet.prepare()
+    if not KEEP:
+        fleet.down()
+    fleet.up(ROOT / "tests/fleet/layouts" / layout)
+    from tests.fleet import images as container_images
+
+    container_images.ensure(f"http://{fleet.services_address()}:5000", only=images)
+    container_images.ensure_models()
+    yield fleet
+    if not KEEP:
+        fleet.down()
+
+
+def player(fleet: Fleet) -> Play:
+    logs = ROOT / ".cache" / "chaos"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def run(playbook: str, *arguments: str) -> Run:
+        log = logs / f"{time.strftime('%H%M%S')}-{Path(playbook).stem}.log"
+        done = run_playbook(fleet.inventory, playbook, *arguments, log=log)
+        print(f"\n{log.name}: {' '.join([playbook, *arguments])}: exit status {done.rc} after {done.seconds:.0f} s; {done.recap}")
+        return done
+
+    return run
+
+
+def key_of(fleet: Fleet, host: str) -> str:
+    """The key for inference, as Dify gets it."""
+    kept = fleet.ssh(host, "sudo cat /opt/xinference/credentials.json").stdout
+    return str(json.loads(kept)["api_keys"]["dify"]["key"]) if kept else ""
+
+
+def unchanged(run: Run, hosts: list[str]) -> None:
+    """A run that found nothing to do."""
+    assert run.rc == 0, run.text[-3000:]
+    for host in hosts:
+        assert run.recap[host].changed == 0, [entry["task"] for entry in run.results if entry["host"] == host and entry["changed"]]
