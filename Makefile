@@ -109,6 +109,10 @@ molecule: venv ## roles on real systemd hosts of the fleet
 fleet: venv ## the whole chain on the embedded fleet, with everything it promises
 	@if [ -z "$(CHECKS)" ]; then echo 'No fleet checks yet.'; else $(STAGE) 'fleet' $(PY) -m pytest -v -s --tb=short $(CHECKS); fi
 
+.PHONY: chaos
+chaos: venv ## faults of Xinference, and how many seconds each costs; needs minutes for each
+	@$(STAGE) 'chaos' $(PY) -m pytest -v -s --tb=short tests/chaos
+
 .PHONY: build
 build: venv ## the collection's archive
 	@$(PY) -m tests.tools.tree >/dev/null
