@@ -48,6 +48,18 @@ test: announce ## everything below; stops at the first stage that fails
 	  && printf '\n=== make test: everything passed, %s s\n' "$$(($$(date +%s) - start))" \
 	  || { printf '\n=== make test: FAILED after %s s; the stage that failed is the last one above\n' "$$(($$(date +%s) - start))"; exit 1; }
 
+.PHONY: test-all
+test-all: ## make test, then what is too long for every change (tests/extra-stages.txt)
+	@$(MAKE) test && $(MAKE) extra
+
+.PHONY: extra
+extra: venv ## the stages of tests/extra-stages.txt alone; EXTRA=WORD for those with that in their name
+	@$(PY) -m tests.tools.extra_stages $(EXTRA)
+
+.PHONY: bench
+bench: venv ## ratios, measured side by side on this machine; they judge nothing
+	@for bench in tests/bench/[a-z]*.py; do $(PY) -m "tests.bench.$$(basename "$$bench" .py)" || exit 1; done
+
 .PHONY: announce
 announce:
 	@printf '%s\n' \

@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 
 MODULE = "llmops.dify_xinference.xinference_models"
 FIRST_SLICE = 8.0  # seconds: long enough for what starts at once, short enough for a first word
-NEXT_SLICE = 15.0
+NEXT_SLICE = 20.0
 SILENCE = 30.0  # seconds after which the state is told again although it is the same
 
 

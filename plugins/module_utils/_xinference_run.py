@@ -348,7 +348,7 @@ class Runner:
             return Look(FAILED, {}, self.client.failure_of(uid) or "the server gave up on it and does not say why; see its log")
 
         done = (READY, FAILED)
-        return t.cast(Look, self._wait(look, lambda seen: seen.state in done, f"model {uid} becoming ready", self._left(uid), interval=0.5, max_interval=3))
+        return t.cast(Look, self._wait(look, lambda seen: seen.state in done, f"model {uid} becoming ready", self._left(uid), interval=0.5, max_interval=2))
 
 
 __all__ = ["Runner", "SliceOver"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import ssl
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tests.contract.xinference_server.bench import Bench
     from tests.fleet.standins.dify.lab import Lab
 
 
@@ -22,6 +24,24 @@ def one_tls_context() -> Iterator[None]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         patch.setattr("ansible.module_utils.urls.make_context", lambda *values, **options: context)
         yield
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A real Xinference, and one host's files; test_xinference_real.py tells the variables that say which server."""
+    from tests.contract.xinference_server import environment
+    from tests.contract.xinference_server.bench import Bench
+    from tests.contract.xinference_server.server import Server
+
+    version = os.environ.get("XINFERENCE_TEST_VERSION", environment.VERSION)
+    if not environment.can_run(version):
+        pytest.skip(f"Xinference {version} needs Python 3.10 or 3.11")
+    folder = tmp_path_factory.mktemp("xinference")
+    auth = os.environ.get("XINFERENCE_TEST_AUTH", "1") == "1"
+    server = Server(environment.ensure(version), folder / "home", auth, int(os.environ.get("XINFERENCE_TEST_WORKERS", "0")))
+    server.start()
+    yield Bench(server, folder)
+    server.stop()
 
 
 def pytest_configure(config: pytest.Config) -> None:

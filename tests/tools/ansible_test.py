@@ -22,7 +22,7 @@ from tests.tools import cache, tree
 # The oldest Python that modules must run on (tests/config.yml). It is tested where this machine happens to have it.
 FLOOR = "3.9"
 # Not Ansible's: these run on the controller or in containers of the fleet, and are held by ruff and mypy instead.
-OWN_LINTERS = ["tests/fleet/", "tests/tools/", "tests/contract/", "tests/gpu/"]
+OWN_LINTERS = ["tests/fleet/", "tests/tools/", "tests/contract/", "tests/gpu/", "tests/bench/"]
 SYSTEM_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
 

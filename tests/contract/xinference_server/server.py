@@ -156,9 +156,14 @@ class Server:
                         found.append(pid)
         return found
 
-    def post(self, path: str, body: dict[str, Any], token: str) -> Any:
+    def get(self, path: str, token: str = "") -> Any:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=60) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: dict[str, Any], token: str = "") -> Any:
         """What a user of the models sends; raises HTTPError."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
