@@ -73,6 +73,7 @@ class Runner:
         self._has_autostart = False
         self._sent: dict[str, dict[str, t.Any]] = {}  # uid -> what its row says when it is ready
         self._waited: dict[str, float] = {}
+        self._noted: set[str] = set()
 
     def run(
         self, steps: list[planning.Step], found: planning.Found, earlier: t.Optional[t.Dict[str, t.Dict[str, t.Any]]] = None
@@ -83,6 +84,7 @@ class Runner:
         """
         rows: dict[int, dict[str, t.Any]] = {}  # by step, not by uid: a uid that is declared twice has two verdicts
         self._has_autostart = found.autostart is not None
+        self._noted = {uid for uid, entry in self.launched.entries().items() if entry.get("ending") or entry.get("failed")}
         self._waited = {uid: float(row.get("seconds") or 0) for uid, row in (earlier or {}).items()}
         self._sent = {uid: row["then"] for uid, row in (earlier or {}).items() if row.get("sent")}
         sent_before = set(self._sent)
@@ -176,6 +178,8 @@ class Runner:
         if step.registration == "create":  # somebody took it away under the running model
             self._register(step)
         self._keep_in_step(step)
+        if step.state == READY and step.uid in self._noted:  # an end that did not come to be, or a failure that is over
+            self.launched.mark(step.uid, ending=None, failed=None)
         if not step.body and step.state == ABSENT:
             self.launched.forget(step.uid)
         reason = step.reason + ("; its autostart entry is written" if step.autostart == "set" else "")

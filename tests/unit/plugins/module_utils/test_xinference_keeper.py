@@ -58,6 +58,15 @@ def test_old_state_file_without_notes_is_kept(world: World) -> None:
     assert list(world.standin.models) == ["embed"]
 
 
+def test_notes_of_an_end_that_did_not_come_to_be_are_taken_away(world: World) -> None:
+    model = {"uid": "embed", "type": "embedding", "name": "bge-m3"}
+    world.converge([model])
+    Launched(str(world.state)).mark("embed", ending=True)
+    assert keeper_of(world).launched.wanted() == {}
+    assert not world.converge([model])["embed"]["changed"]
+    assert list(keeper_of(world).launched.wanted()) == ["embed"]
+
+
 def test_waits_for_the_server(world: World) -> None:
     Launched(str(world.state)).remember("embed", BODY)
     count = []
