@@ -283,7 +283,9 @@ class Setup:
         kept = dict(keys.get(self.key_name) or {})
         key = str(kept.get("key") or "")
         rotate = "api_key" in self.rotate and not kept.get("previous")
-        previous = kept.get("previous") or ({"id": kept["id"], "key": key} if rotate and key and kept.get("id") is not None else None)
+        previous = kept.get("previous")
+        if rotate and key and kept.get("id") is not None:
+            previous = {"id": kept["id"], "key": key, "name": kept.get("name", self.key_name)}
         if key and not rotate:
             answer = self.http.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
             if answer.ok:
@@ -293,15 +295,20 @@ class Setup:
         self.done.append(f"create the API key {self.key_name}" if not rotate else f"create a new API key {self.key_name}")
         if self.check_mode:
             return key if rotate else ""
-        # A key is shown once. One of this name that we cannot show is of a run that was cut off, or was taken from our file.
+        # Names are unique on the server, so two keys that are valid at once take turns with two names.
+        names = [self.key_name, self.key_name + "-2"]
+        name = names[1] if previous and previous.get("name", self.key_name) == self.key_name else names[0]
+        # A key is shown once. One of ours that we cannot show is of a run that was cut off, or was taken from our file.
         for entry in client.fetch("/v1/admin/keys", []) or []:
             known = previous is not None and entry.get("id") == previous["id"]
-            if entry.get("name") == self.key_name and entry.get("description") == _DESCRIPTION and not known:
+            if entry.get("name") in names and entry.get("description") == _DESCRIPTION and not known:
                 client.call("DELETE", f"/v1/admin/keys/{int(entry['id'])}")
-        answer = client.call("POST", "/v1/admin/keys", {"name": self.key_name, "description": _DESCRIPTION})
+        answer = client.call("POST", "/v1/admin/keys", {"name": name, "description": _DESCRIPTION})
         if not answer.ok or not isinstance(answer.json, dict) or not answer.json.get("key"):
-            raise client.error(f"creating the API key {self.key_name}", answer)
-        keys[self.key_name] = {"id": answer.json.get("id"), "key": answer.json["key"]}
+            if answer.status == 409:
+                raise XinferenceError(f"{self.http.base_url} has an API key {name} that this module did not make: choose another api_key_name", 409)
+            raise client.error(f"creating the API key {name}", answer)
+        keys[self.key_name] = {"id": answer.json.get("id"), "key": answer.json["key"], "name": name}
         if previous:
             keys[self.key_name]["previous"] = previous
         self._write(api_keys=keys)

@@ -280,6 +280,18 @@ def test_rotation_of_the_key_in_two_steps(guarded: World) -> None:
     assert (revoked.changed, revoked.api_key, revoked.old_key_valid) == (True, second.api_key, False)
     assert set(guarded.standin.keys) == {second.api_key}
     assert not set_up(guarded, revoke_old_key=True).changed
+    third = set_up(guarded, rotate=["api_key"])  # names are unique on the server: the two take turns
+    set_up(guarded, revoke_old_key=True)
+    assert set(guarded.standin.keys) == {third.api_key}
+    assert not set_up(guarded).changed
+
+
+def test_key_of_that_name_that_somebody_else_made(guarded: World) -> None:
+    set_up(guarded)
+    guarded.standin.keys["xf-theirs"] = {"id": 9, "name": "dify-2", "description": None}
+    with pytest.raises(XinferenceError, match="choose another api_key_name"):
+        set_up(guarded, rotate=["api_key"])
+    assert "xf-theirs" in guarded.standin.keys
 
 
 def test_rotation_of_the_password(guarded: World) -> None:

@@ -59,6 +59,7 @@ class Standin:
         self.admin = None
         self.tokens = set()
         self.keys = {}
+        self.made = 0
         self.refused = 0
         self.requests = []
         self.lock = threading.Lock()
@@ -181,8 +182,11 @@ class Standin:
 
     def _keys(self, method, parts, body):
         if method == "POST":
-            number = len(self.keys) + 1
-            key = f"xf-standin-{number}"
+            if body["name"] in [entry["name"] for entry in self.keys.values()]:
+                raise Refusal(409, "API key name already exists")
+            number = 1 + max([entry["id"] for entry in self.keys.values()], default=0)
+            self.made += 1
+            key = f"xf-standin-{self.made}"
             self.keys[key] = {"id": number, "name": body["name"], "description": body.get("description")}
             return {"id": number, "key": key, "prefix": "xf-stan", "name": body["name"]}
         if method == "DELETE":
