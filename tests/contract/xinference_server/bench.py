@@ -82,7 +82,7 @@ class Bench:
         return self.run("xinference_setup", log_file=str(self.server.log), data_dir=str(self.server.home), **arguments)
 
     def models_arguments(self, models: list[dict[str, Any]] | None = None, **arguments: Any) -> dict[str, Any]:
-        return {"models": self.models if models is None else models, "state_file": str(self.state), "wait_timeout": 400, **arguments}
+        return {"models": self.models if models is None else models, "state_file": str(self.state), "wait_timeout": 400, "concurrency": 2, **arguments}
 
     def converge(self, models: list[dict[str, Any]] | None = None, check: bool = False, **arguments: Any) -> dict[str, Any]:
         result = self.run("xinference_models", check, **self.models_arguments(models, **arguments))
