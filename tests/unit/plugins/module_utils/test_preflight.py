@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -374,6 +375,19 @@ def test_dpkg_that_was_interrupted(healthy):
     entry = healthy.verdicts()[0]["A17"]
     assert entry["status"] == "fail"
     assert "nvidia-driver-580" in entry["message"]
+
+
+def test_who_holds_the_lock_of_dpkg(tmp_path):
+    path = tmp_path / "lock"
+    assert host.lock_holder(str(path)) == 0
+    path.write_text("")
+    assert host.lock_holder(str(path)) == 0
+    code = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert host.lock_holder(str(path)) == other.pid
+        other.stdin.close()
+    assert host.lock_holder(str(path)) == 0
 
 
 def test_the_clock_is_compared_with_most_servers(healthy, monkeypatch):
