@@ -224,6 +224,21 @@ def count_mig_devices(listing: str) -> dict[int, int]:
     return counts
 
 
+def mig_devices(listing: str, index: int, memories: t.Sequence[int | None]) -> list[dict[str, t.Any]]:
+    """The MIG instances of one GPU from ``nvidia-smi -L``: ``name``, ``uuid``, and ``memory_total_mib`` in the order of ``-q``."""
+    found: list[dict[str, t.Any]] = []
+    current = None
+    for line in listing.splitlines():
+        head = re.match(r"GPU ([0-9]{1,9}):", line)
+        instance = re.match(r"\s+MIG (\S+)\s+Device\s+[0-9]+: \(UUID: (MIG-[^)]+)\)", line)
+        if head:
+            current = int(head.group(1))
+        elif instance and current == index:
+            memory = memories[len(found)] if len(found) < len(memories) else None
+            found.append({"name": instance.group(1), "uuid": instance.group(2), "memory_total_mib": memory})
+    return found
+
+
 def read_text(root: str, path: str) -> str | None:
     """A small file below ``root`` as text, or ``None`` when it cannot be read."""
     try:
@@ -307,6 +322,7 @@ __all__ = [
     "gpu_facts",
     "is_fault",
     "loaded_driver",
+    "mig_devices",
     "normal_bus_id",
     "number",
     "parse_rows",

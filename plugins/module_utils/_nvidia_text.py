@@ -71,6 +71,7 @@ def gpu(index: int | None, bus_id: str, name: str, memory: int | None, mig: str 
         "memory_total_mib": memory,
         "mig_mode": mig if mig in ("Enabled", "Disabled") else None,
         "mig_instances": 0,
+        "mig_memory_mib": [],
         "faults": sorted(set(faults)),
     }
 
@@ -122,7 +123,8 @@ def _read_xml(text: str) -> tuple[list[Gpu], str | None, str | None, str | None]
             (node.findtext("mig_mode/current_mig") or "").strip(),
             ["[" + total + "]" if not total.startswith("[") else total] if "lost" in total.lower() or "unknown error" in total.lower() else [],
         )
-        entry["mig_instances"] = len(node.findall("mig_devices/mig_device"))
+        entry["mig_memory_mib"] = [mebibytes(part.findtext("fb_memory_usage/total") or "") for part in node.findall("mig_devices/mig_device")]
+        entry["mig_instances"] = len(entry["mig_memory_mib"])
         gpus.append(entry)
         licence = licence or node.findtext("vgpu_software_licensed_product/license_status")
     driver = root.findtext("kmd_version") or root.findtext("driver_version")

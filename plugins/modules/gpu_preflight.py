@@ -215,6 +215,7 @@ gpus:
       mig_mode: "[N/A]"
       mig_mode_pending: "[N/A]"
       mig_instances: 0
+      mig_devices: []
       persistence_mode: Enabled
       driver_version: 580.95.05
       pcie_gen: 1

@@ -53,12 +53,11 @@ T = t.TypeVar("T")
 
 
 class Model(t.NamedTuple):
-    """A model that is going to run here: GiB on each of its ``gpus`` GPUs and GiB on disk, 0 for what is not known."""
+    """A model that is going to run here, as it is declared; GiB on disk, 0 when that is not known."""
 
     uid: str
-    vram_gib: float = 0.0
-    gpus: int = 1
     disk_gib: float = 0.0
+    declared: t.Mapping[str, t.Any] = {}
 
 
 class Options(t.NamedTuple):

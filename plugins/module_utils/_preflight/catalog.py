@@ -282,8 +282,8 @@ CATALOG: dict[str, Entry] = {
     "E08": Entry(
         "free_memory",
         "warn",
-        "GPU memory for the declared models",
-        "Use a smaller size or a quantized format, give it more GPUs, or another host. It is not launched, the others are.",
+        "GPU memory for the declared models: which of them fit nowhere, and will not be launched",
+        "Use a smaller size or a quantized format, give it more GPUs, or another host.",
         "nvidia-smi, declared models",
     ),
     "E09": Entry("compute_mode", "warn", "GPUs that several processes may use", "nvidia-smi -c 0.", "nvidia-smi"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _nvidia, _nvidia_text
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _nvidia, _nvidia_text, _placement
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_gpus import devices_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import xids
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
@@ -132,29 +133,19 @@ def in_use(context: Context) -> Finding:
 
 
 def free_memory(context: Context) -> Finding:
-    models = [model for model in context.options.models if model.vram_gib]
-    if not models:
-        return Finding(SKIP, "No declared model has a known size.")
+    declared = [model.declared for model in context.options.models if model.declared]
+    if not declared:
+        return Finding(SKIP, "No model is declared.")
     gpus = answering(context)
     if isinstance(gpus, Finding):
         return gpus
-    sizes = sorted(((gpu["memory_total_mib"] or 0) / 1024 for gpu in gpus), reverse=True)
-    if not sizes or not sizes[0]:
-        return Finding(UNKNOWN, "The GPUs do not say how much memory they have (it is the host's own).")
-    problems = []
-    for model in models:
-        wide = sizes[: model.gpus]
-        if len(wide) < model.gpus:
-            problems.append(f"{model.uid} wants {model.gpus} GPUs, there are {len(sizes)}")
-        elif wide[-1] < model.vram_gib and not (model.gpus == 1 and model.vram_gib <= 0.9 * sum(sizes)):  # placement may spread it
-            problems.append(f"{model.uid} needs {model.vram_gib:.1f} GiB on each of {model.gpus} GPUs, there are {wide[-1]:.1f} GiB")
-    if problems:
-        # No reason to leave the whole host out: placement refuses such a model, and launches the others.
-        return Finding(WARN, "; ".join(problems) + ".")
-    wanted, there = sum(model.vram_gib * model.gpus for model in models), sum(sizes)
-    if wanted > there:
-        return Finding(WARN, f"The declared models need {wanted:.1f} GiB of GPU memory together, there are {there:.1f} GiB.")
-    return Finding(OK, f"the declared models need {wanted:.1f} of {there:.1f} GiB of GPU memory")
+    # What Xinference holds already is what these models need.
+    found = [{**gpu, "memory_used_mib": 0} for gpu in gpus] if xinference_runs(context) else list(gpus)
+    placed = _placement.place(declared, devices_of("", found))
+    refused = [report for report in placed["placements"] if report["uid"] in placed["refused"]]
+    if refused:
+        return Finding(WARN, "; ".join(f"{report['uid']} {report['reason']}" for report in refused) + ".")
+    return Finding(OK, f"there is room for the {len(declared)} declared models, as far as their size is known")
 
 
 def compute_mode(context: Context) -> Finding:
@@ -188,10 +179,16 @@ def mig_mode(context: Context) -> Finding:
 
 def mig_instances(context: Context) -> dict[int, int] | None:
     """MIG instances by GPU index; empty when no GPU has MIG on, ``None`` when nvidia-smi does not tell."""
+    listing = mig_listing(context)
+    return None if listing is None else _nvidia.count_mig_devices(listing)
+
+
+def mig_listing(context: Context) -> str | None:
+    """``nvidia-smi -L``, asked only where MIG is on; ``None`` when nvidia-smi does not tell."""
     if not any(gpu["mig_mode"] == "Enabled" for gpu in context.smi.gpus):
-        return {}
+        return ""
     status, out = context.answer(context.options.nvidia_smi, "-L", timeout=_nvidia.SMI_TIMEOUT)
-    return _nvidia.count_mig_devices(out) if status == 0 else None
+    return out if status == 0 else None
 
 
 def display(context: Context) -> Finding:
@@ -227,4 +224,4 @@ DETECT: t.Mapping[str, Detect] = {
     "E12": vgpu_license,
 }
 
-__all__ = ["DETECT", "mig_instances"]
+__all__ = ["DETECT", "mig_instances", "mig_listing"]

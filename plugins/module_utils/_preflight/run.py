@@ -11,7 +11,7 @@ import concurrent.futures
 import time
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _model_memory
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _model_memory, _nvidia
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner, run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import (
     disk,
@@ -38,11 +38,8 @@ WORKERS = 24
 
 
 def model_of(declared: t.Mapping[str, t.Any]) -> Model:
-    """A declared model as what it takes here; 0 GiB for what no table knows."""
-    wanted = str(declared.get("n_gpu")).lower()
-    gpus = max(int(wanted), 1) if wanted.isdecimal() else 1
-    vram = 0.0 if wanted in ("cpu", "0") else _model_memory.vram_gib(declared, gpus) or 0.0
-    return Model(str(declared.get("uid") or declared.get("name") or "?"), vram, gpus, _model_memory.disk_gib(declared) or 0.0)
+    """A declared model with what it takes on disk."""
+    return Model(str(declared.get("uid") or declared.get("name") or "?"), _model_memory.disk_gib(declared) or 0.0, declared)
 
 
 def reasons_of(ignore: t.Any) -> dict[str, str]:
@@ -72,7 +69,8 @@ def reasons_of(ignore: t.Any) -> dict[str, str]:
 def gpu_facts(context: Context) -> list[dict[str, t.Any]]:
     """What the driver says of the GPUs, with what only the bus and the MIG list know."""
     cards = {card["bus_id"]: card for card in context.pci_gpus or []}
-    instances = health.mig_instances(context)
+    listing = health.mig_listing(context)
+    memories = {gpu["bus_id"]: gpu["mig_memory_mib"] for gpu in context.details.get("gpus", [])}
     facts = []
     for gpu in context.smi.gpus:
         card = cards.get(gpu["bus_id"], {})
@@ -81,7 +79,8 @@ def gpu_facts(context: Context) -> list[dict[str, t.Any]]:
                 **gpu,
                 "arch": gpu["arch"] or card.get("arch"),
                 "numa_node": card.get("numa_node"),
-                "mig_instances": None if instances is None else instances.get(gpu["index"], 0),
+                "mig_devices": _nvidia.mig_devices(listing or "", gpu["index"], memories.get(gpu["bus_id"], [])),
+                "mig_instances": None if listing is None else _nvidia.count_mig_devices(listing).get(gpu["index"], 0),
             }
         )
     return facts
