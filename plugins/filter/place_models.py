@@ -38,7 +38,7 @@ options:
   gpus:
     description:
       - The GPUs of the host, as RV(llmops.dify_xinference.gpu_preflight#module:gpus) has them. An empty list means that nothing is known.
-      - For a cluster a dictionary of workers, C(ip:port) to a dictionary with C(gpus) and C(visible).
+      - For a cluster a dictionary of its workers, address to a dictionary with C(gpus) and C(visible).
     type: raw
     required: true
   visible:

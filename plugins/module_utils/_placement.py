@@ -37,7 +37,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_
     refusal,
     seek,
 )
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_gpus import RESERVE_GIB, Device, Table
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_gpus import RESERVE_GIB, Device, Table, same_worker
 
 # Options of a declared model that are for placement only and unknown to the module that launches.
 OWN_OPTIONS = ("memory_gib",)
@@ -180,7 +180,7 @@ class Plan:
         model, position = wish.model, wish.position
         workers = sorted({device.worker for device in self.table.devices})
         wanted = str(model.get("worker_ip") or "")
-        matching = [worker for worker in workers if wanted in (worker, worker.rpartition(":")[0])] or (workers if len(workers) == 1 else [])
+        matching = [worker for worker in workers if same_worker(worker, wanted)] or (workers if len(workers) == 1 else [])
         if not matching:
             self.reports[position] = _report(wish.uid, model, LEFT, "left to the server: gpus without worker_ip says nothing about the worker")
             return
@@ -248,14 +248,18 @@ def _remembered(
 
     A launch without GPUs in it is ours too, but nobody knows where it is: it counts among the strangers.
     """
-    by_place = {(device.worker, device.number): device for device in table.usable}
+
+    def at(worker: str, number: int) -> Device | None:
+        there = [device for device in table.usable if device.number == number and (not device.worker or same_worker(device.worker, worker))]
+        return there[0] if len(there) == 1 else None
+
     declared = {str(model.get("uid")): model for model in models if model.get("state") != "absent"}
     places: dict[str, tuple[list[Device], Memory]] = {}
     ours: dict[Device, float] = {device: 0.0 for device in table.devices}
     for uid, launch in running.items():
         indexes = launch.get("gpu_idx")
         indexes = [indexes] if isinstance(indexes, int) else list(indexes or [])
-        found = [by_place.get((str(launch.get("worker_ip") or ""), int(index))) for index in indexes]
+        found = [at(str(launch.get("worker_ip") or ""), int(index)) for index in indexes]
         if not found or any(device is None for device in found):
             continue
         there = [device for device in found if device is not None]

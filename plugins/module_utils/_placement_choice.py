@@ -19,7 +19,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._model_memo
     shape_of,
     tokens_of,
 )
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_gpus import Device, Table
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._placement_gpus import Device, Table, same_worker
 
 
 def count_of(model: t.Mapping[str, t.Any]) -> int | None:
@@ -106,7 +106,7 @@ def choose(table: Table, wish: Wish, memory: Memory, number: int) -> list[Device
     workers = list(dict.fromkeys(device.worker for device in table.usable))
     if wish.model.get("worker_ip"):
         wanted = str(wish.model["worker_ip"])
-        workers = [worker for worker in workers if worker == wanted or worker.rpartition(":")[0] == wanted or not worker]
+        workers = [worker for worker in workers if not worker or same_worker(worker, wanted)]
     best: tuple[t.Any, list[Device]] | None = None
     for worker in workers:
         good = [device for device in table.usable if device.worker == worker and fits(table, memory, device)]

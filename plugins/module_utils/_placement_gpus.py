@@ -14,7 +14,7 @@ RESERVE_GIB = 0.5
 
 
 class Device(t.NamedTuple):
-    """One GPU, with its ``number`` for the server. ``worker``: ``ip:port`` in a cluster, else empty. ``problem``: why it takes nothing."""
+    """One GPU, with its ``number`` for the server. ``worker``: its address in a cluster, else empty. ``problem``: why it takes nothing."""
 
     worker: str
     number: int
@@ -26,6 +26,14 @@ class Device(t.NamedTuple):
     @property
     def words(self) -> str:
         return f"GPU {self.number}" + (f" of {self.worker}" if self.worker else "") + f" ({self.name}, {self.total:.1f} GiB)"
+
+
+def same_worker(worker: str, named: str) -> bool:
+    """Whether a launch that names a worker means this one: by its address, and by its port where both have one."""
+    if not named:
+        return False
+    (host, _colon, port), (other, _other, other_port) = worker.partition(":"), named.partition(":")
+    return host == other and (not port or not other_port or port == other_port)
 
 
 class Claim(t.NamedTuple):
@@ -96,4 +104,4 @@ def devices_of(worker: str, gpus: t.Sequence[t.Mapping[str, t.Any]], visible: t.
     return result
 
 
-__all__ = ["RESERVE_GIB", "Claim", "Device", "Table", "devices_of"]
+__all__ = ["RESERVE_GIB", "Claim", "Device", "Table", "devices_of", "same_worker"]

@@ -180,6 +180,15 @@ def test_a_changed_model_stays_where_it_fits_and_moves_where_it_does_not() -> No
     assert places(plan([dict(FULL, uid="chat", size=14)], gpus, running=first)) == {"chat": [1]}
 
 
+def test_a_changed_model_does_not_crowd_out_its_neighbours() -> None:
+    gpus = [gpu(0), gpu(1, 81559)]
+    small, other = dict(CHAT, engine="transformers", gpus=[0]), dict(EMBED, memory_gib=12, gpus=[0])
+    first = running(plan([small, other], gpus))
+    grown = dict(FULL, uid="chat", engine="transformers")
+    found = plan([grown, dict(other, gpus=None)], gpus, running=first)
+    assert places(found) == {"chat": [1], "embed": [0]}
+
+
 def test_what_leaves_makes_room() -> None:
     first = running(plan([CHAT], [gpu(0)]))
     assert plan([FULL], [gpu(0, used=22000)], running=first)["refused"] == ["full"]
@@ -208,6 +217,15 @@ def test_a_cluster() -> None:
     found = place([dict(FULL, n_gpu=2), CHAT, dict(EMBED, worker_ip="192.0.2.1")], devices)
     assert [(model["worker_ip"], model["gpus"]) for model in found["models"]] == [("192.0.2.2:9999", [0, 1]), ("192.0.2.1:9999", [0]), ("192.0.2.1", [0])]
     assert "on one host" in reason(place([dict(FULL, n_gpu=4)], devices), "full")
+
+
+def test_workers_that_are_known_by_their_address_alone() -> None:
+    devices = devices_of("192.0.2.1", [gpu(0)]) + devices_of("192.0.2.2", [gpu(0, 81559)])
+    found = place([dict(FULL, uid="full"), dict(EMBED, gpus=[0]), dict(RERANK, gpus=[0], worker_ip="192.0.2.2:9999")], devices)
+    assert [model.get("worker_ip") for model in found["models"]] == ["192.0.2.1", None, "192.0.2.2:9999"]
+    assert "says nothing about the worker" in reason(found, "embed"), "every worker has a GPU 0"
+    again = place([dict(FULL, uid="full"), CHAT], devices, running=running(found))
+    assert [model["worker_ip"] for model in again["models"]] == ["192.0.2.1", "192.0.2.2"]
 
 
 @pytest.mark.parametrize("bad", [{"memory_gib": "much"}, {"gpus": ["a"]}, {"replica": "two"}, {"gpus": [7]}, {"replica": 0}])
