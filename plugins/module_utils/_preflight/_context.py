@@ -132,6 +132,10 @@ class Context:
     def gpu_text(self, path: str) -> str | None:
         return _nvidia.read_text(self.options.root, path)
 
+    def hidden(self, *paths: str) -> list[str]:
+        """Those of the files that are there and cannot be read by this user."""
+        return ["/" + path for path in paths if os.path.exists(self.path(path)) and not os.access(self.path(path), os.R_OK)]
+
     def listing(self, path: str) -> list[str]:
         """The names in a folder; empty when it cannot be read."""
         try:

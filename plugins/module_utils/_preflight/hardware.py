@@ -184,12 +184,16 @@ def aer(context: Context) -> Finding:
     nothing = no_gpu(context)
     if nothing:
         return nothing
-    counts = {}
+    counts: dict[str, int] = {}
+    told = False
     for gpu in context.pci_gpus or []:
         text = "".join(context.gpu_text(f"sys/bus/pci/devices/{gpu['bus_id']}/aer_dev_{kind}") or "" for kind in ("fatal", "nonfatal"))
+        told = told or bool(text)
         counts[gpu["bus_id"]] = sum(int(number) for number in re.findall(r"^TOTAL_ERR_\w+ (\d+)$", text, re.MULTILINE))
     bad = [f"{bus_id} ({number})" for bus_id, number in counts.items() if number]
-    return Finding(WARN, f"PCIe errors that were not corrected: {', '.join(bad)}.") if bad else Finding(OK, "no PCIe error is on record")
+    if bad:
+        return Finding(WARN, f"PCIe errors that were not corrected: {', '.join(bad)}.")
+    return Finding(OK, "no PCIe error is on record") if told else Finding(UNKNOWN, "The kernel counts no PCIe errors here.")
 
 
 def nvswitch(context: Context) -> Finding:

@@ -126,6 +126,8 @@ def nofile(context: Context) -> Finding:
 
 def hugepages(context: Context) -> Finding:
     memory = meminfo(context)
+    if "MemTotal" not in memory:
+        return Finding(UNKNOWN, "/proc/meminfo cannot be read.")
     taken = memory.get("HugePages_Total", 0.0) * memory.get("Hugepagesize", 0.0)
     if taken > 0.1 * memory.get("MemTotal", 1.0):
         return Finding(INFO, f"{taken / MIB:.1f} GiB of memory are locked in huge pages.")
@@ -198,10 +200,14 @@ def apt_state(context: Context) -> Finding:
     return Finding(OK, "dpkg is idle, with nothing half-installed")
 
 
+def apt_files(context: Context) -> list[str]:
+    folder = "etc/apt/sources.list.d"
+    return ["etc/apt/sources.list"] + [f"{folder}/{name}" for name in context.listing(folder) if name.endswith((".list", ".sources"))]
+
+
 def apt_entries(context: Context) -> list[apt.Entry]:
-    files = ["etc/apt/sources.list"] + [f"etc/apt/sources.list.d/{name}" for name in context.listing("etc/apt/sources.list.d")]
     found: list[apt.Entry] = []
-    for file in files:
+    for file in apt_files(context):
         text = context.text(file)
         if text is None:
             continue
@@ -216,6 +222,9 @@ def apt_conflict(context: Context) -> Finding:
     if not os.path.isdir(context.path("etc/apt")):
         return Finding(SKIP, "There is no apt.")
     groups = apt.conflicts(apt_entries(context))
+    hidden = context.hidden(*apt_files(context))
+    if not groups and hidden:
+        return Finding(UNKNOWN, f"Cannot be read: {', '.join(hidden)}.", "Run with become: true.")
     if not groups:
         return Finding(OK, "no repository has two keys")
     files = sorted({entry.file for group in groups for entry in group})
@@ -235,8 +244,11 @@ def driver_packages(context: Context) -> dict[str, tuple[str, bool]]:
 
 
 def unattended(context: Context) -> Finding:
-    texts = [context.text("etc/apt/apt.conf.d/" + name) or "" for name in context.listing("etc/apt/apt.conf.d")]
-    found = apt.settings(texts)
+    names = ["etc/apt/apt.conf.d/" + name for name in context.listing("etc/apt/apt.conf.d")]
+    found = apt.settings([context.text(name) or "" for name in names])
+    hidden = context.hidden(*names)
+    if hidden and not apt.unattended_upgrades(found):
+        return Finding(UNKNOWN, f"Cannot be read: {', '.join(hidden)}.", "Run with become: true.")
     if not apt.unattended_upgrades(found):
         return Finding(OK, "no unattended upgrades")
     packages = driver_packages(context)

@@ -244,13 +244,15 @@ def registry_mirrors(context: Context) -> Finding:
 def forward(context: Context) -> Finding:
     if re.search(r"^ENABLED=yes", context.text("etc/ufw/ufw.conf") or "", re.MULTILINE | re.IGNORECASE):
         return Finding(WARN, "ufw is on: ports that Docker publishes are open all the same.")
+    if context.hidden("etc/ufw/ufw.conf"):
+        return Finding(UNKNOWN, "/etc/ufw/ufw.conf cannot be read.", "Run with become: true.")
     return Finding(OK, "no ufw")
 
 
 def firewalld(context: Context) -> Finding:
     if context.active("firewalld"):
         return Finding(WARN, "firewalld runs: each of its reloads takes Docker's rules away.")
-    return Finding(OK, "no firewalld")
+    return Finding(OK, "no firewalld") if context.units else Finding(UNKNOWN, "systemd cannot be asked.")
 
 
 def routes(context: Context) -> list[tuple[str, ipaddress.IPv4Network]]:

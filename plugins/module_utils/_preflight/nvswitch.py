@@ -93,7 +93,7 @@ def fm_useless(context: Context) -> Finding:
         return Finding(SKIP, "There is an NVSwitch." if context.has_nvswitch else "The PCI bus cannot be seen.")
     if context.units.get("nvidia-fabricmanager", {}).get("UnitFileState") == "enabled":
         return Finding(WARN, "The fabric manager is enabled, and there is no NVSwitch: it fails with NV_WARN_NOTHING_TO_DO.")
-    return Finding(OK, "no fabric manager, and no NVSwitch")
+    return Finding(OK, "no fabric manager, and no NVSwitch") if context.units else Finding(UNKNOWN, "systemd cannot be asked.")
 
 
 DETECT: t.Mapping[str, Detect] = {"F01": fm_version, "F02": fm_running, "F03": fabric_state, "F04": nvlsm, "F05": nvlink, "F06": fm_useless}

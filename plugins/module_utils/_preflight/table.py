@@ -121,7 +121,11 @@ def table(document: Report, width: int = WIDTH) -> str:
     if unseen:
         lines += ["", *wrapped(f"Could not be seen on at least one host: {', '.join(unseen)}.", "", "     ", width)]
     counts = ", ".join(f"{len(document[state])} {state}" for state in ("ok", "warn", "fail", UNREACHABLE) if document[state])
-    lines += ["", f"{len(hosts)} hosts: {counts}." + ("" if document["passed"] else " To go on despite a finding: gpu_preflight_ignore: {ID: reason}.")]
+    lines += [
+        "",
+        f"{len(hosts)} host{'s' * (len(hosts) > 1)}: {counts}."
+        + ("" if document["passed"] else " To go on despite a finding: gpu_preflight_ignore: {ID: reason}."),
+    ]
     return "\n".join(lines)
 
 

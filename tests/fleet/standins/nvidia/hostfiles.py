@@ -98,5 +98,7 @@ def _pci(address: str, device: str, pci_class: str, subsystem: str) -> dict[str,
         "current_link_width": "16",
         "max_link_width": "16",
         "resource": "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200",
+        "aer_dev_fatal": "TOTAL_ERR_FATAL 0",
+        "aer_dev_nonfatal": "TOTAL_ERR_NONFATAL 0",
     }
     return {f"{base}/{name}": f"{value}\n" for name, value in values.items()}

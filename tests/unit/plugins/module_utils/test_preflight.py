@@ -128,7 +128,7 @@ def test_a_healthy_host_raises_no_alarm(healthy):
     assert result["failures"] == []
     assert [entry for entry in verdicts.values() if entry["status"] in ("fail", "warn")] == []
     # What a made-up host cannot show: a kernel log, a route, a server to compare the clock with.
-    assert {entry["id"] for entry in verdicts.values() if entry["status"] == "unknown"} <= {"A14", "E01", "F02", "H10", "G01", "B08"}
+    assert {entry["id"] for entry in verdicts.values() if entry["status"] == "unknown"} <= {"A14", "B08", "C09", "E01", "F06", "H08", "H10"}
     assert result["gpus"][0]["compute_capability"] == "8.9"
     assert result["driver"] == {"version": "580.95.05", "loaded_version": "580.95.05", "library_version": "580.95.05", "cuda": "13.0"}
 
@@ -255,6 +255,18 @@ def test_what_cannot_be_seen_is_unknown(tmp_path):
     verdicts = machine.verdicts(docker_root="")[0]
     for name in ("A01", "A05", "A06", "B01", "C01", "C06", "C10", "D01", "E01"):
         assert verdicts[name]["status"] == "unknown", verdicts[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("A18", "etc/apt/sources.list.d/a.list"), ("A19", "etc/apt/apt.conf.d/50x"), ("H07", "etc/ufw/ufw.conf")],
+)
+def test_a_file_that_may_not_be_read_is_not_fine(healthy, monkeypatch, name, path):
+    healthy.write(path, "")
+    assert healthy.verdicts()[0][name]["status"] == "ok"
+    # Root reads everything, so the answer is played.
+    monkeypatch.setattr(Context, "hidden", lambda self, *paths: ["/" + entry for entry in paths if entry == path])
+    assert healthy.verdicts()[0][name]["status"] == "unknown"
 
 
 def test_too_little_disk(healthy):

@@ -55,7 +55,7 @@ def test_every_host_has_a_state():
 def test_a_fleet_without_findings_is_fine():
     document = report(FLEET[:1])
     assert document["passed"]
-    assert table(document).splitlines() == ["host", "gpu1  ok", "", "gpu1: 2 x Tesla T4, driver 595.71.05", "", "1 hosts: 1 ok."]
+    assert table(document).splitlines() == ["host", "gpu1  ok", "", "gpu1: 2 x Tesla T4, driver 595.71.05", "", "1 host: 1 ok."]
 
 
 def test_the_table():
