@@ -15,6 +15,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
+import platform
 import re
 import socket
 import ssl
@@ -43,6 +44,9 @@ MANIFEST_TYPES = (
 )
 MANIFEST_LIMIT = 4 * 1024 * 1024
 BLOB_BYTES = 1024
+# An image's configuration is small enough to be fetched whole and held against its digest.
+CONFIG_LIMIT = 1024 * 1024
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Answer(t.NamedTuple):
@@ -62,19 +66,26 @@ Fetch = t.Callable[[str, t.Dict[str, str], float, int], Answer]
 
 
 class Image(t.NamedTuple):
-    """A repository as Docker Hub knows it and a tag or digest."""
+    """A repository as Docker Hub knows it, a tag or digest, and the digest that the tag has to have (empty when any will do)."""
 
     repository: str
     reference: str
+    digest: str = ""
 
 
 class Verdict(t.NamedTuple):
-    """What a pull through this mirror would meet. ``seconds`` is the time of the whole probe."""
+    """What a pull through this mirror would meet.
+
+    ``seconds`` is the time of the whole probe, ``retry_after`` what a mirror that limits the rate asks to wait (0 when it
+    does not say), ``digests`` the digest that it serves of each image by name.
+    """
 
     url: str
     verdict: str
     reason: str
     seconds: float
+    retry_after: int = 0
+    digests: t.Dict[str, str] = {}
 
     @property
     def usable(self) -> bool:
@@ -82,7 +93,8 @@ class Verdict(t.NamedTuple):
 
 
 class _Refusal(Exception):
-    def __init__(self, verdict: str, reason: str) -> None:
+    def __init__(self, verdict: str, reason: str, retry_after: int = 0) -> None:
+        self.retry_after = retry_after
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
@@ -98,10 +110,10 @@ def parse_image(name: str) -> Image | None:
         rest = remainder
     head, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
-        head, tag = rest, "latest"
+        head, tag = rest, digest or "latest"
     if "/" not in head:
         head = "library/" + head
-    return Image(head, digest or tag)
+    return Image(head, tag, digest if digest != tag else "")
 
 
 def urllib_fetch(validate_certs: bool = True, use_proxy: bool = True) -> Fetch:
@@ -144,6 +156,30 @@ def looks_like_html(answer: Answer) -> bool:
     return answer.body[:256].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
+def _seconds(header: str) -> int:
+    """``Retry-After`` as seconds, when it is a number of them."""
+    return int(header) if header.isdigit() else 0
+
+
+def whole_size(answer: Answer) -> int | None:
+    """How long the blob is of which this is the beginning, by the answer's own word."""
+    if answer.status == 206:
+        total = answer.headers.get("content-range", "").rpartition("/")[2]
+    else:
+        total = answer.headers.get("content-length", "")
+    return int(total) if total.isdigit() else None
+
+
+def pick_platform(listed: t.Sequence[t.Mapping[str, t.Any]], machine: str) -> t.Mapping[str, t.Any]:
+    """The entry of an index that this machine would pull; the first when none says so."""
+    wanted = ("linux", _ARCHITECTURES.get(machine, machine))
+    for entry in listed:
+        named = entry.get("platform") or {}
+        if (named.get("os"), named.get("architecture")) == wanted:
+            return entry
+    return listed[0]
+
+
 def parse_challenge(header: str) -> dict[str, str]:
     """``Bearer realm="...",service="..."`` as a mapping; empty for another scheme."""
     scheme, dummy, rest = header.partition(" ")
@@ -179,7 +215,8 @@ class Probe:
         if looks_like_html(answer) and answer.status < 400:
             raise _Refusal(HTML, f"it answers with a web page where {what} was asked for")
         if answer.status == 429:
-            raise _Refusal(THROTTLED, f"it limits the rate ({what}: 429)")
+            seconds = _seconds(answer.headers.get("retry-after", ""))
+            raise _Refusal(THROTTLED, f"it limits the rate ({what}: 429{f', again in {seconds} s' if seconds else ''})", seconds)
         if answer.status in (401, 403):
             raise _Refusal(DENIED, f"it refuses {what} ({answer.status})")
         if answer.status == 404:
@@ -214,7 +251,8 @@ class Probe:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise _Refusal(WRONG, "its token server does not answer with a token") from error
 
-    def manifest(self, image: Image, reference: str, auth: dict[str, str]) -> dict[str, t.Any]:
+    def manifest(self, image: Image, reference: str, auth: dict[str, str]) -> tuple[dict[str, t.Any], str]:
+        """The document, and the digest that it has."""
         what = f"the manifest of {image.repository}:{reference[:19]}"
         answer = self._get(f"{self.url}/v2/{image.repository}/manifests/{reference}", {"Accept": ", ".join(MANIFEST_TYPES), **auth}, MANIFEST_LIMIT)
         self._judge(what, answer)
@@ -227,34 +265,54 @@ class Probe:
             raise _Refusal(WRONG, f"{what} is not JSON") from error
         if not isinstance(document, dict):
             raise _Refusal(WRONG, f"{what} is no object")
-        return document
+        return document, digest
 
-    def image(self, image: Image, challenge: t.Mapping[str, str]) -> None:
-        """Manifest down to the first bytes of a layer; returns when a pull would work."""
+    def blob(self, image: Image, blob: t.Mapping[str, t.Any], auth: dict[str, str], whole: bool) -> None:
+        """Get a blob whole and hold it against its digest, or get its beginning and hold the answer against what the manifest says."""
+        what = f"{'the configuration' if whole else 'a layer'} of {image.repository}"
+        size, limit = int(blob.get("size") or 0), CONFIG_LIMIT if whole else BLOB_BYTES
+        headers = {} if whole else {"Range": f"bytes=0-{BLOB_BYTES - 1}"}
+        answer = self._get(f"{self.url}/v2/{image.repository}/blobs/{blob.get('digest')}", {**headers, **auth}, limit)
+        self._judge(what, answer)
+        if whole:
+            found = "sha256:" + hashlib.sha256(answer.body).hexdigest()
+            if size <= CONFIG_LIMIT and found != blob.get("digest"):
+                raise _Refusal(WRONG, f"{what} {'is cut short' if len(answer.body) < size else f'has the digest {found[:19]}'}")
+            return
+        if len(answer.body) < min(BLOB_BYTES, size) or (whole_size(answer) or size) < size:
+            raise _Refusal(WRONG, f"{what} is cut short")
+        if "gzip" in str(blob.get("mediaType")) and not answer.body.startswith(b"\x1f\x8b"):
+            raise _Refusal(WRONG, f"{what} is no gzip archive, which the manifest says")
+
+    def image(self, image: Image, challenge: t.Mapping[str, str]) -> str:
+        """Manifest, configuration and the first bytes of a layer; returns the image's digest when a pull would work."""
         auth = self.token(challenge, image)
-        document = self.manifest(image, image.reference, auth)
+        document, digest = self.manifest(image, image.reference, auth)
+        if image.digest and digest != image.digest:
+            raise _Refusal(WRONG, f"its {image.repository}:{image.reference} is {digest[:19]}, not {image.digest[:19]}")
         listed = document.get("manifests")
         if listed:
-            document = self.manifest(image, str(listed[0].get("digest")), auth)
-        blobs = (document.get("layers") or []) + ([document["config"]] if "config" in document else [])
-        if not blobs:
+            document, dummy = self.manifest(image, str(pick_platform(listed, platform.machine()).get("digest")), auth)
+        layers = document.get("layers") or []
+        if not layers and "config" not in document:
             raise _Refusal(WRONG, f"the manifest of {image.repository} names no layers")
-        blob = blobs[0]
-        answer = self._get(f"{self.url}/v2/{image.repository}/blobs/{blob.get('digest')}", {"Range": f"bytes=0-{BLOB_BYTES - 1}", **auth}, BLOB_BYTES)
-        self._judge(f"a layer of {image.repository}", answer)
-        if len(answer.body) < min(BLOB_BYTES, int(blob.get("size") or 0)):
-            raise _Refusal(WRONG, f"a layer of {image.repository} is cut short")
+        if "config" in document:
+            self.blob(image, document["config"], auth, whole=True)
+        if layers:
+            self.blob(image, layers[0], auth, whole=False)
+        return digest
 
 
 def probe(url: str, images: t.Sequence[Image], fetch: Fetch, timeout: float = 5.0, total: float = 15.0, slow_after: float = 5.0) -> Verdict:
     """Judge one mirror; never raises. One image that works is enough, for Docker goes on to the next mirror for the others."""
     work = Probe(url, fetch, timeout, total)
+    digests: dict[str, str] = {}
     try:
         challenge = work.version_check()
         refusals = []
         for image in images:
             try:
-                work.image(image, challenge)
+                digests[f"{image.repository}:{image.reference}"] = work.image(image, challenge)
             except _Refusal as refusal:
                 # These break a pull, so one is too many.
                 if refusal.verdict in (HTML, WRONG, DEAD):
@@ -264,13 +322,46 @@ def probe(url: str, images: t.Sequence[Image], fetch: Fetch, timeout: float = 5.
             raise refusals[0]
         reason = "; ".join(refusal.reason for refusal in refusals)
     except _Refusal as refusal:
-        return Verdict(url, refusal.verdict, refusal.reason, round(work.seconds(), 2))
+        return Verdict(url, refusal.verdict, refusal.reason, round(work.seconds(), 2), refusal.retry_after)
     except Exception as error:  # pylint: disable=broad-exception-caught
         return Verdict(url, WRONG, f"its answer cannot be read: {type(error).__name__}: {error}", round(work.seconds(), 2))
     seconds = round(work.seconds(), 2)
     if seconds > slow_after:
-        return Verdict(url, SLOW, f"it took {seconds:.1f} s" + (f"; {reason}" if reason else ""), seconds)
-    return Verdict(url, OK, reason, seconds)
+        return Verdict(url, SLOW, f"it took {seconds:.1f} s" + (f"; {reason}" if reason else ""), seconds, 0, digests)
+    return Verdict(url, OK, reason, seconds, 0, digests)
+
+
+def outvote(verdicts: t.Sequence[Verdict]) -> list[Verdict]:
+    """Mirrors that serve another image under a tag than most others do: caches of another registry, or tampered with.
+
+    A tag has no digest to hold it against, so the candidates are held against each other: one that stands alone against
+    two or more is wrong. Two that disagree are both told, for nobody knows which is right.
+    """
+    held: dict[str, dict[str, list[int]]] = {}
+    for number, verdict in enumerate(verdicts):
+        for name, digest in verdict.digests.items():
+            held.setdefault(name, {}).setdefault(digest, []).append(number)
+    judged = list(verdicts)
+    for name, by_digest in held.items():
+        if len(by_digest) < 2:
+            continue
+        ranked = sorted(by_digest.items(), key=lambda entry: -len(entry[1]))
+        decided = len(ranked[0][1]) > len(ranked[1][1])
+        for digest, numbers in ranked:
+            if decided and digest == ranked[0][0]:
+                continue
+            for number in numbers:
+                reason = f"its {name} is {digest[:19]}, that of other mirrors {next(other for other, dummy in ranked if other != digest)[:19]}"
+                judged[number] = judged[number]._replace(
+                    verdict=WRONG if decided else judged[number].verdict,
+                    reason="; ".join(part for part in (judged[number].reason, reason) if part),
+                )
+    return judged
+
+
+def ranked(verdicts: t.Sequence[Verdict]) -> list[str]:
+    """The usable mirrors by what they promise now: class first, then speed."""
+    return [entry.url for entry in sorted(verdicts, key=lambda entry: (KEPT.index(entry.verdict) if entry.usable else 0, entry.seconds)) if entry.usable]
 
 
 def probe_all(
@@ -280,7 +371,21 @@ def probe_all(
     if not urls:
         return []
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(16, len(urls))) as pool:
-        return list(pool.map(lambda url: probe(url, images, fetch, timeout, total, slow_after), urls))
+        return outvote(list(pool.map(lambda url: probe(url, images, fetch, timeout, total, slow_after), urls)))
 
 
-__all__ = ["Answer", "Fetch", "Image", "KEPT", "NoAnswer", "Verdict", "parse_challenge", "parse_image", "probe", "probe_all", "urllib_fetch"]
+__all__ = [
+    "Answer",
+    "Fetch",
+    "Image",
+    "KEPT",
+    "NoAnswer",
+    "Verdict",
+    "outvote",
+    "parse_challenge",
+    "parse_image",
+    "probe",
+    "probe_all",
+    "ranked",
+    "urllib_fetch",
+]

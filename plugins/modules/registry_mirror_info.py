@@ -26,6 +26,8 @@ options:
     description:
       - Images that are going to be pulled, say C(xprobe/xinference:v4.1.0). Images of other registries than
         Docker Hub are left out, because mirrors do not serve them.
+      - With a digest, C(xprobe/xinference:v4.1.0@sha256:...), a mirror that serves another image under the name is found out for
+        sure. With a tag, mirrors are held against each other.
       - When empty, only the version check is made, which proves little.
     type: list
     elements: str
@@ -89,7 +91,7 @@ mirrors:
     verdict:
       description:
         - V(ok), V(slow), V(throttled) (it limits the rate), or V(missing) (it lives but does not have the images). These are usable.
-        - V(denied) (refuses the images), V(html) (a web page instead of a registry), V(wrong) (wrong content) or V(dead)
+        - V(denied) (refuses the images), V(html) (a web page instead of a registry), V(wrong) (wrong content, or another image than asked for) or V(dead)
           (no answer, or server errors). These are not.
       type: str
     usable:
@@ -101,6 +103,20 @@ mirrors:
     seconds:
       description: Time of the whole probe.
       type: float
+    retry_after:
+      description: Seconds that a mirror that limits the rate asks to wait, 0 when it does not say.
+      type: int
+    digests:
+      description: Digest of each image that it serves, by name.
+      type: dict
+ranked:
+  description:
+    - The usable candidates by what they promise now, which is V(ok), V(slow), V(throttled), V(missing), and the faster one first.
+    - It differs from run to run. For C(daemon.json), which should not, RV(usable) is the right one.
+  returned: always
+  type: list
+  elements: str
+  sample: [https://docker.m.daocloud.io]
 usable:
   description: The usable candidates, in the order given.
   returned: always
@@ -110,7 +126,7 @@ usable:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._mirror import parse_image, probe_all, urllib_fetch
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._mirror import parse_image, probe_all, ranked, urllib_fetch
 
 
 def main() -> None:
@@ -133,6 +149,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         mirrors=[dict(verdict._asdict(), usable=verdict.usable) for verdict in verdicts],
+        ranked=ranked(verdicts),
         usable=[verdict.url for verdict in verdicts if verdict.usable],
     )
 

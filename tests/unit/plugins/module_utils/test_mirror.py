@@ -15,14 +15,16 @@ import time
 import pytest
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _mirror
 
-BLOB = b"layer" * 1000
+BLOB = b"\x1f\x8b" + b"layer" * 1000
 BLOB_DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
+CONFIG = b'{"architecture": "amd64"}'
+CONFIG_DIGEST = "sha256:" + hashlib.sha256(CONFIG).hexdigest()
 MANIFEST = json.dumps(
     {
         "schemaVersion": 2,
         "mediaType": _mirror.MANIFEST_TYPES[0],
-        "config": {"digest": BLOB_DIGEST, "size": 2},
-        "layers": [{"digest": BLOB_DIGEST, "size": len(BLOB)}],
+        "config": {"digest": CONFIG_DIGEST, "size": len(CONFIG)},
+        "layers": [{"digest": BLOB_DIGEST, "size": len(BLOB), "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}],
     }
 ).encode()
 DIGEST = "sha256:" + hashlib.sha256(MANIFEST).hexdigest()
@@ -39,8 +41,10 @@ def good(path, headers):
         return 200, {"Content-Type": "application/json"}, INDEX
     if path.endswith(DIGEST):
         return 200, {"Content-Type": "application/json"}, MANIFEST
+    if path.endswith(CONFIG_DIGEST):
+        return 200, {}, CONFIG
     if "/blobs/" in path:
-        return (206, {}, BLOB[:1024]) if headers.get("Range") == "bytes=0-1023" else (200, {}, BLOB)
+        return (206, {"Content-Range": f"bytes 0-1023/{len(BLOB)}"}, BLOB[:1024]) if headers.get("Range") == "bytes=0-1023" else (200, {}, BLOB)
     return 404, {}, b"{}"
 
 
@@ -116,13 +120,19 @@ def judge(url, **more):
         (version((500, {}, b"{}")), "dead", "500"),
         (instead("/manifests/", (403, {}, b"not in the allowlist")), "denied", "manifest"),
         (instead("/manifests/", (404, {}, b"{}")), "missing", "404"),
-        (instead("/manifests/", (429, {"Retry-After": "60"}, b"{}")), "throttled", "429"),
         (instead("/manifests/", PAGE), "html", "manifest"),
         (instead("/manifests/", (200, {}, b"not json")), "wrong", "not JSON"),
         (instead(DIGEST, (200, {}, b'{"layers": []}')), "wrong", "digest"),
-        (instead("/blobs/", (403, {}, b"{}")), "denied", "a layer"),
-        (instead("/blobs/", PAGE), "html", "a layer"),
-        (instead("/blobs/", (200, {}, b"short")), "wrong", "cut short"),
+        (instead("/manifests/", (429, {"Retry-After": "60"}, b"{}")), "throttled", "again in 60 s"),
+        (instead("/blobs/", (403, {}, b"{}")), "denied", "the configuration"),
+        (instead(BLOB_DIGEST, (403, {}, b"{}")), "denied", "a layer"),
+        (instead("/blobs/", PAGE), "html", "the configuration"),
+        (instead(BLOB_DIGEST, PAGE), "html", "a layer"),
+        (instead(CONFIG_DIGEST, (200, {}, CONFIG[:-1])), "wrong", "the configuration of xprobe/xinference is cut short"),
+        (instead(CONFIG_DIGEST, (200, {}, CONFIG.replace(b"amd64", b"arm64"))), "wrong", "has the digest"),
+        (instead(BLOB_DIGEST, (200, {}, b"short")), "wrong", "cut short"),
+        (instead(BLOB_DIGEST, (206, {"Content-Range": "bytes 0-1023/1024"}, BLOB[:1024])), "wrong", "cut short"),
+        (instead(BLOB_DIGEST, (206, {}, b"x" * 1024)), "wrong", "no gzip archive"),
     ],
 )
 def test_what_a_pull_would_meet(serve, reply, verdict, words):
@@ -169,9 +179,42 @@ def test_mirrors_are_asked_at_once_and_keep_their_order(serve):
         ("xprobe/xinference:v4.1.0", IMAGE),
         ("docker.io/library/redis:6-alpine", _mirror.Image("library/redis", "6-alpine")),
         ("a/b@sha256:12", _mirror.Image("a/b", "sha256:12")),
+        ("a/b:1@sha256:12", _mirror.Image("a/b", "1", "sha256:12")),
         ("ghcr.io/a/b:1", None),
         ("localhost:5000/a:1", None),
     ],
 )
 def test_names_of_images(name, image):
     assert _mirror.parse_image(name) == image
+
+
+def test_the_entry_of_this_machine_is_taken():
+    index = [{"digest": "a", "platform": {"os": "linux", "architecture": "arm64"}}, {"digest": "b", "platform": {"os": "linux", "architecture": "amd64"}}]
+    assert _mirror.pick_platform(index, "x86_64")["digest"] == "b"
+    assert _mirror.pick_platform(index, "aarch64")["digest"] == "a"
+    assert _mirror.pick_platform(index, "s390x")["digest"] == "a"
+
+
+def verdicts(*digests):
+    return [_mirror.Verdict(f"http://{number}", "ok", "", 1.0, 0, {"a/b:1": digest}) for number, digest in enumerate(digests)]
+
+
+@pytest.mark.parametrize(
+    ("digests", "classes"),
+    [
+        (["x", "x"], ["ok", "ok"]),
+        (["x", "x", "y"], ["ok", "ok", "wrong"]),
+        (["x", "y"], ["ok", "ok"]),
+        (["x", "x", "y", "z"], ["ok", "ok", "wrong", "wrong"]),
+        (["x", "x", "y", "y"], ["ok"] * 4),
+    ],
+)
+def test_a_mirror_of_another_registry_is_outvoted(digests, classes):
+    judged = _mirror.outvote(verdicts(*digests))
+    assert [entry.verdict for entry in judged] == classes
+    assert any("that of other mirrors" in entry.reason for entry in judged) == (len(set(digests)) > 1)
+
+
+def test_the_rank_is_class_then_speed():
+    found = [_mirror.Verdict(url, verdict, "", seconds) for url, verdict, seconds in [("a", "slow", 6), ("b", "dead", 0), ("c", "ok", 2), ("d", "ok", 1)]]
+    assert _mirror.ranked(found) == ["d", "c", "a"]
