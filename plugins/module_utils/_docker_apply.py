@@ -207,7 +207,7 @@ def apply(request: Request, host: DockerHost) -> dict[str, t.Any]:
         "actions": [decision.action],
         "reasons": decision.reasons,
         "pending": decision.pending,
-        "config": merged.document,
+        "config": json.loads(daemon.without_credentials(daemon.render(merged.document))),
         "backup_file": None,
         "containers_running": containers,
         "warnings": warnings,

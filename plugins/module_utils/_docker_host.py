@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import NOT_FOUND, TIMED_OUT, run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_checks import flag_keys, unknown_keys
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_daemon import without_credentials
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_plan import Unit
 
 COMMAND_TIMEOUT = 20.0
@@ -182,7 +183,11 @@ def read_file(path: str) -> str | None:
 
 
 def write_file(path: str, text: str) -> None:
-    """Replace a file in one step, through a link to its target; owner and mode are kept, a new file gets 0644."""
+    """Replace a file in one step, through a link to its target; owner and mode are kept, a new file gets 0644.
+
+    With a password in a URL (a proxy's) nobody but the owner may read it.
+    """
+    mask = 0o7700 if without_credentials(text) != text else 0o7777
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o755, exist_ok=True)
@@ -194,10 +199,10 @@ def write_file(path: str, text: str) -> None:
             os.fsync(stream.fileno())
         try:
             old = os.stat(path)
-            os.chmod(temporary, old.st_mode & 0o7777)
+            os.chmod(temporary, old.st_mode & mask)
             os.chown(temporary, old.st_uid, old.st_gid)
         except FileNotFoundError:
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o644 & mask)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -16,8 +16,15 @@ import typing as t
 
 DOCKER_PACKAGES = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin")
 PLUGIN = "docker-compose-plugin"
+# apt would remove these to install Docker's own packages, and with them the containers that they run.
+CONFLICTING = ("containerd", "docker-desktop", "docker-engine", "lxc-docker", "moby-engine", "runc")
+# Worth a word, and in nobody's way: a Compose that answers to another name, a wrapper that writes daemon.json.
+REPORTED = {
+    "docker-compose": "its command is docker-compose, version {}; `docker compose` is what is used here",
+    "nvidia-docker2": "it is obsolete, and its installation writes daemon.json; remove it when the NVIDIA container toolkit is there",
+}
 # What the look at the host asks dpkg for.
-KNOWN_PACKAGES = DOCKER_PACKAGES + ("docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "podman-docker")
+KNOWN_PACKAGES = DOCKER_PACKAGES + CONFLICTING + ("docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "nvidia-docker2", "podman-docker")
 
 
 class Distribution(t.NamedTuple):
@@ -69,6 +76,18 @@ def at_least(version: str, minimum: str) -> bool:
     return bool(version_key(version)) and version_key(version) >= version_key(minimum)
 
 
+def engine_version(packages: t.Mapping[str, str]) -> str:
+    """``5:29.8.0-1~debian.13`` as ``29.8.0``; empty when the engine is not from a package."""
+    version = packages.get("docker-ce") or packages.get("docker.io") or ""
+    return ".".join(str(part) for part in version_key(version.rpartition(":")[2]))
+
+
+def _is_old(found: Found, name: str) -> bool:
+    """Whether a package is there, and is not the plugin that newer archives have under an old name."""
+    version = found.packages.get(name, "")
+    return bool(version) and not (name == "docker-compose" and at_least(version, "2.0"))
+
+
 def _refuse(text: str) -> Plan:
     return Plan(False, [], False, [], text)
 
@@ -89,7 +108,7 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
         return _refuse(f"{found.os_id} {found.os_version} is not supported. Supported are {', '.join(f'{name} {version}' for name, version in DISTRIBUTIONS)}.")
     has_engine = bool({"docker-ce", "docker.io"} & set(found.packages)) or bool(found.dockerd_path)
     good_compose = at_least(found.compose_version, compose_minimum)
-    messages = []
+    messages = [f"{name} is installed and stays: {words.format(found.packages[name])}." for name, words in REPORTED.items() if _is_old(found, name)]
     if has_engine and source == "docker" and "docker.io" in found.packages:
         messages.append("docker.io is installed and stays: replacing it by docker-ce would stop every container. Remove it yourself in a maintenance window.")
     if "docker.io" in found.packages and not found.docker_path:
@@ -100,6 +119,12 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
     engine: list[str] = []
     if not has_engine:
         if source == "docker":
+            conflicts = sorted(set(CONFLICTING) & set(found.packages))
+            if conflicts:
+                return _refuse(
+                    f"{', '.join(conflicts)} would have to be removed for Docker's own packages, and what runs on them would end. "
+                    f"Look what runs (ctr -n k8s.io containers list), then: apt remove {' '.join(conflicts)}. Or set docker_package_source: distribution."
+                )
             return Plan(False, list(DOCKER_PACKAGES) + _companions(found), True, messages, "")
         engine = list(distribution.engine) + _companions(found)
     elif not found.packages.keys() & {"docker-ce", "docker.io"}:
@@ -126,4 +151,4 @@ def plan(found: Found, source: str, compose_minimum: str) -> Plan:
     return Plan(False, engine + [PLUGIN], True, messages, "")
 
 
-__all__ = ["DISTRIBUTIONS", "DOCKER_PACKAGES", "Found", "KNOWN_PACKAGES", "Plan", "at_least", "plan", "version_key"]
+__all__ = ["DISTRIBUTIONS", "DOCKER_PACKAGES", "Found", "KNOWN_PACKAGES", "Plan", "at_least", "engine_version", "plan", "version_key"]

@@ -69,6 +69,11 @@ installed:
   returned: always
   type: dict
   sample: {docker.io: 26.1.5+dfsg1-9+b9}
+engine_version:
+  description: Version of the installed engine; empty when there is none, or none from a package.
+  returned: always
+  type: str
+  sample: 26.1.5
 compose_version:
   description: Version of the Compose plugin; empty when there is none.
   returned: always
@@ -86,7 +91,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import command, read_file
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_packages import KNOWN_PACKAGES, Found, plan
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_packages import KNOWN_PACKAGES, Found, engine_version, plan
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.host import parse_os_release
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
@@ -129,6 +134,7 @@ def main() -> None:
         changed=False,
         installed=found.packages,
         compose_version=found.compose_version,
+        engine_version=engine_version(found.packages),
         os={"id": found.os_id, "version": found.os_version, "codename": release.get("VERSION_CODENAME", "")},
         **result._asdict(),
     )

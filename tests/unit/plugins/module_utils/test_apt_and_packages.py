@@ -131,3 +131,27 @@ def test_hosts_that_cannot_be_served_are_told_why(host, source, words):
 
 def test_debian_12_is_told_about_its_compose():
     assert "Debian 12".lower() in packages.plan(found(os_version="12"), "auto", "2.24.4").messages[0].lower()
+
+
+def test_what_apt_would_remove_for_dockers_own_packages_is_named_and_stays():
+    refused = packages.plan(found(installed=["containerd", "runc"]), "docker", "2.24.4")
+    assert "containerd, runc would have to be removed" in refused.refusal
+    assert packages.plan(found(installed=["containerd", "runc"]), "auto", "2.24.4").refusal == ""
+
+
+def test_what_is_in_nobodys_way_is_reported():
+    there = {"docker.io": "26.1", "docker-compose": "1.29.2", "nvidia-docker2": "2.13"}
+    host = packages.Found("debian", "13", there, "/usr/bin/docker", "/usr/sbin/dockerd", "2.26.1")
+    messages = " ".join(packages.plan(host, "auto", "2.24.4").messages)
+    assert "docker-compose, version 1.29.2" in messages
+    assert "nvidia-docker2 is installed and stays" in messages
+    newer = host._replace(packages={"docker.io": "26.1", "docker-compose": "2.26.1-4"})
+    assert packages.plan(newer, "auto", "2.24.4").messages == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "version"),
+    [({"docker-ce": "5:29.8.0-1~debian.13~trixie"}, "29.8.0"), ({"docker.io": "26.1.5+dfsg1-9+b9"}, "26.1.5"), ({}, "")],
+)
+def test_the_version_of_the_engine(installed, version):
+    assert packages.engine_version(installed) == version

@@ -312,6 +312,15 @@ def test_bytes_that_are_no_text_are_kept(path):
     json.dumps(result["diff"]).encode()
 
 
+def test_a_password_of_a_proxy_is_for_the_owner_only_and_in_no_result(path):
+    path.write_text("{}")
+    result = ask(path, Dockerd(path), {"proxies": {"http-proxy": "http://user:pa55@proxy:3128"}})
+    assert "pa55" in path.read_text()
+    assert "pa55" not in json.dumps({key: value for key, value in result.items() if key != "engine"})
+    for file in (path, path.parent / "daemon.owners.json"):
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
 # ---------------------------------------------------------------- any file, any wish
 
 KEYS = {
