@@ -209,7 +209,8 @@ class Runner:
             self.client.register(model_type, spec)
         except XinferenceError as problem:
             # Two models may share one registration, and two controllers may work at once.
-            there = self.client.registration(model_type, spec["model_name"]) if "already registered" in problem.detail else None
+            taken = "already registered" in problem.detail or "conflicts with existing model" in problem.detail  # the latter: 0.13
+            there = self.client.registration(model_type, spec["model_name"]) if taken else None
             if not planning.contains(there, spec):
                 raise
         return row_of(step, {})

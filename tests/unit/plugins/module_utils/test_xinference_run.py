@@ -351,3 +351,19 @@ def test_broken_files_are_never_overwritten(world: World) -> None:
     with pytest.raises(UnreadableFile, match=r"launched\.json"):
         world.converge([MODELS[1]])
     assert world.state.read_text() == "{half"
+
+
+@pytest.mark.parametrize("words", ["Model {0} already registered", "Model name conflicts with existing model {0}"])
+def test_two_models_of_one_registration(world: World, words: str) -> None:
+    """The second one finds the name taken, by the first; 0.13 says that in other words."""
+    real = world.standin.handle
+
+    def handle(method: str, path: str, body: Any = None, token: Any = None) -> Any:
+        status, content = real(method, path, body, token)
+        if method == "POST" and path.startswith("/v1/model_registrations") and status == 400:
+            content = {"detail": words.format("own")}
+        return status, content
+
+    world.standin.handle = handle
+    rows = world.converge([MODELS[2], dict(MODELS[2], uid="again")])
+    assert [row["state"] for row in rows.values()] == ["ready", "ready"]
