@@ -248,6 +248,12 @@ def test_what_runs_elsewhere_does_not_wait() -> None:
     assert planning.before(planning.plan([CHAT, dict(CHAT, uid="other")], found(), {})) == [set(), set()]  # the server places both
 
 
+def test_what_the_server_dropped_is_no_difference() -> None:
+    assert drifting.contains({"model_name": "x", "dimensions": 8}, {"model_name": "x", "chat_template": "{{ x }}"})
+    assert not drifting.contains({"model_name": "x", "dimensions": 8}, {"dimensions": 9})
+    assert not drifting.contains(None, {"model_name": "x"})
+
+
 def test_replica_config_is_refused() -> None:
     assert "no longer add replicas" in one(dict(CHAT, options={"replica_config": {}}), found()).reason
 
