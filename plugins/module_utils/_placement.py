@@ -119,8 +119,13 @@ class Plan:
             launch = running.get(wish.uid)
             if launch is None:
                 continue
-            if not launch.get("gpu_idx") and launch.get("n_gpu", "auto") is not None and not wish.model.get("gpus") and same_model(wish.model, launch):
-                # Pinning it now would be a change, and launch it again.
+            if (
+                not wish.model.get("gpus")
+                and count_of(wish.model) in (None, launch.get("n_gpu"))
+                and not launch.get("gpu_idx")
+                and same_model(wish.model, launch)
+            ):
+                # Pinning it now would be a change, and launch it again; the same goes for one that was launched on the CPU.
                 self.reports[wish.position] = _report(wish.uid, wish.model, LEFT, "stays where the server put it when it was launched")
             elif wish.uid in remembered:
                 stay = _staying(wish, remembered[wish.uid])

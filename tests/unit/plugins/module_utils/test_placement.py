@@ -147,6 +147,13 @@ def test_what_was_launched_without_a_place_stays_where_it_is() -> None:
     assert found["models"] == [CHAT]
 
 
+def test_what_was_launched_on_the_cpu_stays_there_until_the_declaration_says_otherwise() -> None:
+    state = {"chat": launch_body(dict(CHAT, n_gpu="cpu"))}
+    assert plan([CHAT], [gpu(0)], running=state)["models"] == [CHAT]
+    assert places(plan([dict(CHAT, n_gpu=1)], [gpu(0)], running=state)) == {"chat": [0]}
+    assert places(plan([dict(CHAT, size=14)], [gpu(0)], running=state)) == {"chat": [0]}, "it is launched again anyway"
+
+
 def test_a_second_run_changes_nothing() -> None:
     first = plan([CHAT, EMBED, RERANK], [gpu(0)])
     used = int(sum(first["gpus"][0]["models"].values()) * 1024)
