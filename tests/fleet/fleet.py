@@ -22,6 +22,7 @@ from tests.fleet.hostimages import HostImages
 from tests.fleet.images import model_specs
 from tests.fleet.layout import Host, Layout, LayoutError, parse_layout
 from tests.fleet.shell import FleetError, locked, remove_tree, run, say, step
+from tests.fleet.standins.nvidia import driver_packages
 from tests.fleet.standins.nvidia import hostfiles as nvidia_hostfiles
 
 BOOT_TIMEOUT = 120.0
@@ -74,6 +75,7 @@ class Fleet:
             for name in ("services", "debian13", "ubuntu2404", "debian12"):
                 self.host_images.ensure(name)
             services.ensure_content(self.settings, self.engine, self.host_images)
+            driver_packages.ensure_repository(self.settings.cache)
 
     def up(self, layout_file: str | os.PathLike[str] = DEFAULT_LAYOUT) -> Layout:
         """Start the hosts of a layout that do not run as it says; others of this fleet that it does not name are removed.
@@ -92,6 +94,7 @@ class Fleet:
         tags = {image: self.host_images.ensure(image) for image in {self._image(host) for host in layout.hosts.values()}}
         if layout.services:
             services.ensure_content(self.settings, self.engine, self.host_images)
+            driver_packages.ensure_repository(self.settings.cache)
         self._ensure_key()
         self._ensure_network()
         self._remove_strangers(layout)
