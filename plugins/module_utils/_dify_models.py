@@ -431,8 +431,11 @@ class Registrar:
                 if shown == {"provider": self.provider, "model": model}:
                     return None
         except DifyError as error:
+            if error.status == 400 and "does not exist" in error.message:
+                return f"no {model_type} model {model} is registered in Dify; register it, or name another default"
             return str(error)
-        return f"Dify accepted the call, but still shows {(shown or {}).get('model')}"
+        # 0.6 answers success for a model that it does not have.
+        return f"Dify accepted the call, but still shows {(shown or {}).get('model')}; is {model} registered there?"
 
 
 __all__ = ["Memory", "Registrar"]

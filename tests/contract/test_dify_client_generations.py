@@ -493,6 +493,14 @@ def test_upgrade_leaves_ciphertext_that_is_found_and_replaced(dify_lab: Callable
         note(version, "after an upgrade from 0.15.8", "")
 
 
+def test_default_that_is_not_registered(ready: Dify) -> None:
+    outcome = ready.models(default_models={**DEFAULTS, "llm": "nowhere"})
+    assert outcome.failed
+    assert [item["verdict"] for item in outcome.result["default_models"]] == ["failed", "ok", "ok"]
+    assert "registered" in outcome.result["default_models"][0]["reason"]
+    VERDICTS["a default that is not registered"] = outcome.result["msg"]
+
+
 def test_provider_that_is_not_there(dify: Dify) -> None:
     outcome = dify.models(provider="nobody/nothing/nothing", models=[{"model": "m", "model_type": "llm", "credentials": {"url": "u"}}], default_models={})
     assert outcome.failed
