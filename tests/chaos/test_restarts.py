@@ -23,7 +23,9 @@ from tests.fleet.checks.playbook import ROOT
 
 NAMES = {"alone": "4.1.0, standalone", "old": "0.13.3, standalone with the keeper"}
 MODELS = {"alone": {"embed": "embedding", "rerank": "rerank"}, "old": {"embed": "embedding"}}
-HOSTS = list(NAMES)
+HOSTS = os.environ.get("CHAOS_HOSTS", "alone,old").split(",")  # one of them: for working on it
+ALONE = pytest.mark.skipif("alone" not in HOSTS, reason="CHAOS_HOSTS leaves it out")
+LIMIT = ["--limit", ",".join(HOSTS)]
 KILL_MAIN = "sudo kill -9 $(sudo docker inspect -f '{{.State.Pid}}' xinference)"
 
 
@@ -39,17 +41,18 @@ def play(fleet: Fleet) -> Play:
 
 @pytest.fixture(scope="module")
 def servers(fleet: Fleet, play: Play) -> dict[str, Server]:
-    done = play("site.yml")
+    done = play("site.yml", *LIMIT)
     assert done.rc == 0, done.text[-3000:]
-    unchanged(play("models.yml"), HOSTS)
+    unchanged(play("models.yml", *LIMIT), HOSTS)
     return {host: Server(f"http://{fleet.address(host)}:9997", MODELS[host], key_of(fleet, host)) for host in HOSTS}
 
 
 def test_only_the_old_server_has_a_keeper(fleet: Fleet, servers: dict[str, Server]) -> None:
     state = {host: fleet.ssh(host, "systemctl is-active xinference-keeper; systemctl is-enabled xinference-keeper").stdout.split() for host in HOSTS}
-    assert state["old"] == ["active", "enabled"], state
-    assert state["alone"][0] == "inactive", state
-    assert fleet.ssh("alone", "test -e /opt/xinference/keeper.pyz").returncode == 1
+    assert state.get("old", ["active", "enabled"]) == ["active", "enabled"], state
+    if "alone" in HOSTS:
+        assert state["alone"][0] == "inactive", state
+        assert fleet.ssh("alone", "test -e /opt/xinference/keeper.pyz").returncode == 1
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -81,7 +84,7 @@ def test_the_host_is_rebooted(fleet: Fleet, servers: dict[str, Server], faults: 
 
 
 def test_afterwards_a_run_finds_nothing_to_do(play: Play, servers: dict[str, Server]) -> None:
-    unchanged(play("models.yml"), HOSTS)
+    unchanged(play("models.yml", *LIMIT), HOSTS)
     for host, server in servers.items():
         assert sorted(server.names()) == sorted(MODELS[host])
 
@@ -111,6 +114,7 @@ def forget_all(fleet: Fleet, host: str) -> None:
     fleet.ssh(host, "cd /opt/xinference && sudo docker compose down; sudo rm -rf /opt/xinference", check=True, timeout=300)
 
 
+@ALONE
 @pytest.mark.parametrize(
     ("task", "seconds"),
     [
@@ -145,6 +149,7 @@ def test_a_play_that_is_killed_goes_on_where_it_was(fleet: Fleet, play: Play, se
     servers[host].key = seen.key
 
 
+@ALONE
 def test_two_controllers_at_once(fleet: Fleet, play: Play, servers: dict[str, Server]) -> None:
     host = "alone"
     nothing = play("models.yml", "--limit", host, "-e", '{"xinference_models": [], "xinference_models_prune": true}')
@@ -157,6 +162,7 @@ def test_two_controllers_at_once(fleet: Fleet, play: Play, servers: dict[str, Se
     unchanged(play("models.yml", "--limit", host), [host])
 
 
+@pytest.mark.skipif(len(HOSTS) < 2, reason="one host has no order")
 def test_a_change_of_settings_restarts_and_brings_the_models_back(fleet: Fleet, play: Play, servers: dict[str, Server]) -> None:
     """Both hosts serve, so they go one after the other, the second after the first one's models are back."""
     change = ["-e", '{"xinference_shm_size": "300mb"}']
