@@ -112,7 +112,7 @@ def test_wrong_password_is_one_clear_error(bench: Bench) -> None:
 def test_check_mode_changes_nothing(bench: Bench) -> None:
     planned = bench.converge(check=True)
     assert planned["changed"]
-    assert actions(planned) == {"chat": "launch", "embed": "launch", "rerank": "launch"}
+    assert actions(planned) == {"chat": "launch", "embed": "launch", "rerank": "launch"}, planned["models"]
     assert not bench.state.exists()
     assert bench.info()["models"] == []
 
@@ -195,7 +195,7 @@ def test_hidden_change_is_noticed(bench: Bench) -> None:
     assert not kept["changed"]
     assert actions(kept)["embed"] == "leave"
     planned = bench.converge(changed, check=True)
-    assert actions(planned) == {"chat": "keep", "embed": "replace", "rerank": "keep"}
+    assert actions(planned) == {"chat": "keep", "embed": "replace", "rerank": "keep"}, planned["models"]
     result = bench.converge(changed)
     assert result["by_uid"]["embed"]["differs"] == ["envs"], result["models"]
     assert "a-very-secret-value" not in result["output"]
@@ -207,7 +207,7 @@ def test_changed_registration_is_replaced(bench: Bench) -> None:
     spec = dict(bench.models[1]["register"], max_tokens=64)
     bench.models = [dict(model, register=spec) if model["uid"] == "embed" else model for model in bench.models]
     result = bench.converge()
-    assert actions(result) == {"chat": "keep", "embed": "replace", "rerank": "keep"}
+    assert actions(result) == {"chat": "keep", "embed": "replace", "rerank": "keep"}, result["models"]
     assert result["by_uid"]["embed"]["context_length"] == 64
     assert not bench.converge()["changed"]
 

@@ -86,6 +86,8 @@ class Server:
         variables = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith(("XINFERENCE_", "PYTHON"))}
         variables.update(XINFERENCE_HOME=str(self.home), XINFERENCE_AUTH_ADVANCED="1" if self.auth else "0")
         variables.update(HF_HUB_OFFLINE="1", XINFERENCE_ENABLE_VIRTUAL_ENV="0", XINFERENCE_MODEL_SRC="huggingface")
+        # On a machine that is busy with other builds a worker answers late, and would lose its models for it.
+        variables.update(XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD="60", XINFERENCE_HEALTH_CHECK_TIMEOUT="60")
         if self.environment.path:
             variables["PYTHONPATH"] = self.environment.path
         command = [str(self.environment.programs / arguments[0]), *arguments[1:]]
