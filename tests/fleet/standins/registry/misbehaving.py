@@ -130,6 +130,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
+    def handle_one_request(self) -> None:
+        # As Go's server does it: Docker's containerd store tries TLS first, and takes this for the sign to go on without.
+        if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+            self.close_connection = True
+            return
+        super().handle_one_request()
+
     def _reply(self) -> None:
         self.server.served += 1
         status, headers, body = self.server.registry.answer(self.command, self.path, self.headers.items())
