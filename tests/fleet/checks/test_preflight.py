@@ -78,11 +78,13 @@ def faulty() -> Iterator[Fleet]:
     made.prepare()
     if not KEEP:
         made.down()
-    made.up(LAYOUT)
-    inject(made)
-    yield made
-    if not KEEP:
-        made.down()
+    try:
+        made.up(LAYOUT)
+        inject(made)
+        yield made
+    finally:
+        if not KEEP:
+            made.down()
 
 
 def inject(fleet: Fleet) -> None:
@@ -92,7 +94,7 @@ def inject(fleet: Fleet) -> None:
     def one(item: tuple[str, str]) -> None:
         host, commands = item
         script = f"test -e /var/lib/fault && exit; set -e; {apt}; {commands}\ntouch /var/lib/fault"
-        done = fleet.ssh(host, f"sudo bash -c {shlex.quote(script)}")
+        done = fleet.ssh(host, f"sudo bash -c {shlex.quote(script)}", timeout=600)
         assert done.returncode == 0, f"{host}: {done.stdout}{done.stderr}"
 
     with ThreadPoolExecutor(max_workers=8) as pool:
