@@ -37,6 +37,12 @@ options:
       - Password that belongs to O(email). One login is sent per run, and a refused one is never repeated.
       - Falls back to the environment variable E(DIFY_PASSWORD).
     type: str
+  session_file:
+    description:
+      - File on the host that runs the module, in which the session of a login with O(email) is kept, with mode C(0600), so that the
+        next run needs no login. A session is as good as the password until it ends, so keep the file where that is kept.
+      - Not written in check mode. It may be deleted at any time.
+    type: path
   workspace_id:
     description:
       - Workspace to work on, for the admin key. The oldest one by default.

@@ -10,7 +10,8 @@ Rules that the real servers taught:
 * The version comes with every answer (``X-Version``), before any login.
 * The admin key is preferred: no lockout, no cookies (a stray ``access_token`` cookie would shadow the key), no CSRF.
 * A login is sent once per client and never repeated: more than five refusals lock the account for a day. A session that
-  ends meanwhile is renewed with its refresh token instead.
+  ends meanwhile is renewed with its refresh token instead. A session that was kept saves the login and, with it, the
+  question for the version.
 * An error comes in two shapes (``{code, message}`` and ``{"error": {type, message}}``), a missing route as HTML.
 * ``400 Failed to request plugin daemon`` means *not now*, and is the only 4xx asked again.
 """
@@ -99,8 +100,8 @@ def error_of(response: Response) -> tuple[str, str]:
 class Cookies:
     """The few cookies Dify sets. ``__Host-`` names (set behind https) count as the plain ones when looked up."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, str] = {}
+    def __init__(self, values: dict[str, str] | None = None) -> None:
+        self._values: dict[str, str] = dict(values or {})
 
     def take(self, response: Response) -> None:
         for header in response.header_all("Set-Cookie"):
@@ -113,6 +114,9 @@ class Cookies:
 
     def header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self._values.items())
+
+    def values(self) -> dict[str, str]:
+        return dict(self._values)
 
     def __bool__(self) -> bool:
         return bool(self._values)
@@ -127,6 +131,8 @@ class DifyClient:
     :param workspace_id: saves the look-up; default is the oldest workspace of the installation.
     :param daemon_wait: seconds to go on asking while the plugin daemon is down, in all: a daemon that stays away must not
         hold up every model again.
+    :param session: what an earlier client handed to ``keep``; tried before a login, and given up for one when Dify refuses it.
+    :param keep: called with the session after a login or a renewal. It is as good as the password until it ends.
     """
 
     def __init__(
@@ -138,6 +144,8 @@ class DifyClient:
         workspace_id: str | None = None,
         daemon_wait: float = 90.0,
         sleep: t.Callable[[float], None] = time.sleep,
+        session: dict[str, t.Any] | None = None,
+        keep: t.Callable[[dict[str, t.Any]], None] | None = None,
     ) -> None:
         self.http = http
         self.admin_key = admin_key
@@ -147,11 +155,15 @@ class DifyClient:
         self.daemon_wait = daemon_wait
         self.sleep = sleep
         self.requests = 0
-        self.version: str | None = None
+        self.session = session
+        self.keep = keep
+        # A Dify that was upgraded since says so with its first answer.
+        self.version: str | None = session["version"] if session else None
         self._headers: dict[str, str] | None = None
         self._cookies = Cookies()
         self._login_tried = False
         self._by_key = False
+        self._resumed = False
         self._refresh_token: str | None = None
 
     # -- version -----------------------------------------------------------------------------------------------------
@@ -225,12 +237,22 @@ class DifyClient:
                 raise DifyUsageError("Dify accepted the login but set no csrf_token cookie")
             self._headers = {"X-CSRF-Token": csrf, "Cookie": self._cookies.header()}
             self._refresh_token = self._cookies.get("refresh_token")
-            return
-        pair = data if isinstance(data, dict) else {"access_token": data}
-        if not pair.get("access_token"):
-            raise DifyUsageError("Dify accepted the login but sent no token")
-        self._headers = {"Authorization": f"Bearer {pair['access_token']}"}
-        self._refresh_token = pair.get("refresh_token")
+        else:
+            pair = data if isinstance(data, dict) else {"access_token": data}
+            if not pair.get("access_token"):
+                raise DifyUsageError("Dify accepted the login but sent no token")
+            self._headers = {"Authorization": f"Bearer {pair['access_token']}"}
+            self._refresh_token = pair.get("refresh_token")
+        if self.keep:
+            self.keep({"version": self.version, "headers": self._headers, "cookies": self._cookies.values(), "refresh_token": self._refresh_token})
+
+    def _resume(self, session: dict[str, t.Any]) -> None:
+        """Go on with a session of an earlier run. Whether it still lives, the first request tells."""
+        self.session = None
+        self._resumed = True
+        self._headers = dict(session["headers"])
+        self._cookies = Cookies(session["cookies"])
+        self._refresh_token = session["refresh_token"]
 
     def _renew(self) -> bool:
         """After a 401: whether it is worth sending the request once more, with other credentials than before."""
@@ -241,6 +263,17 @@ class DifyClient:
             # The key was sent before the version was known, and this one does not honour it.
             self._by_key, self._headers = False, None
             return True
+        return self._refresh(able) or self._forget_resumed()
+
+    def _forget_resumed(self) -> bool:
+        """Whether the session that was refused is an earlier run's, which a login of this run replaces."""
+        if not (self._resumed and self.email and self.password):
+            return False
+        self._resumed, self._headers, self._cookies = False, None, Cookies()
+        return True
+
+    def _refresh(self, able: Capabilities) -> bool:
+        """Renew the session with its refresh token; whether that worked."""
         if not (able.refresh and self._refresh_token):
             return False
         path = CONSOLE + "/refresh-token"
@@ -267,6 +300,8 @@ class DifyClient:
             self._headers = {"Authorization": f"Bearer {self.admin_key}", "X-WORKSPACE-ID": str(self.workspace_id)}
         elif self.admin_key and not self.email:
             raise DifyUsageError(f"Dify {self.version} does not honour ADMIN_API_KEY on its console API (1.9.2 to 1.10.1); give email and password")
+        elif self.session:
+            self._resume(self.session)
         else:
             self.login()
         return self._headers or {}

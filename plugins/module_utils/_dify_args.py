@@ -12,6 +12,7 @@ import typing as t
 
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import TIMEOUT, DifyClient
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_memory import SessionFile
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import MODEL_TYPES, XINFERENCE_DEFAULTS, WantedModel
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_schema import as_text
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, open_url_transport
@@ -30,6 +31,7 @@ def connection_arguments() -> dict[str, dict[str, t.Any]]:
         "admin_key_file": {"type": "path", "no_log": False, "fallback": (env_fallback, ["DIFY_ADMIN_KEY_FILE"])},
         "email": {"type": "str", "fallback": (env_fallback, ["DIFY_EMAIL"])},
         "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["DIFY_PASSWORD"])},
+        "session_file": {"type": "path"},
         "workspace_id": {"type": "str", "fallback": (env_fallback, ["DIFY_WORKSPACE_ID"])},
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
@@ -121,6 +123,7 @@ def client_of(module: AnsibleModule) -> DifyClient:
         if not key:
             module.fail_json(msg=f"admin_key_file {params['admin_key_file']} holds no ADMIN_API_KEY.")
         module.no_log_values.add(key)
+    sessions = SessionFile(params["session_file"], params["url"], params["email"])
     return DifyClient(
         http_client(module, params["url"], params["timeout"]),
         admin_key=key,
@@ -128,6 +131,8 @@ def client_of(module: AnsibleModule) -> DifyClient:
         password=params["password"],
         workspace_id=params["workspace_id"],
         daemon_wait=DAEMON_WAIT,
+        session=sessions.load(),
+        keep=None if module.check_mode else sessions.save,
     )
 
 

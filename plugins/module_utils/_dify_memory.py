@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module_util is PRIVATE to the collection.
-"""What a host remembers of the secrets it registered in Dify: salted fingerprints, readable, useless to a thief."""
+"""What a host remembers between runs: salted fingerprints of the secrets it registered, and the session of its last login."""
 
 from __future__ import annotations
 
 import json
 import secrets as _random
+import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._secrets import write_private
 
@@ -55,4 +56,38 @@ class FileMemory:
             self._dirty = False
 
 
-__all__ = ["FileMemory"]
+class SessionFile:
+    """The session of a login, kept (0600) for the next run, so that it needs no login (``None``: nothing is kept).
+
+    It belongs to one account of one Dify: another one's is not used. A missing or damaged file is no error.
+    """
+
+    def __init__(self, path: str | None, url: str, email: str | None) -> None:
+        self.path = path
+        self.owner = {"url": url.rstrip("/"), "email": email}
+
+    def load(self) -> dict[str, t.Any] | None:
+        if not (self.path and self.owner["email"]):
+            return None
+        try:
+            with open(self.path, encoding="utf-8") as handle:
+                data = json.load(handle)
+            session = data["session"]
+            if data["owner"] != self.owner or not all(isinstance(session[key], dict) for key in ("headers", "cookies")):
+                return None
+            return {"version": str(session["version"]), "headers": session["headers"], "cookies": session["cookies"], "refresh_token": session["refresh_token"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, session: dict[str, t.Any]) -> None:
+        """Keep a session. One that cannot be kept costs the next run a login, and this run nothing."""
+        if not self.path:
+            return
+        about = "A session of Dify's console. Safe to delete: the next run signs in again."
+        try:
+            write_private(self.path, json.dumps({"about": about, "owner": self.owner, "session": session}, indent=2, sort_keys=True) + "\n")
+        except OSError:
+            pass
+
+
+__all__ = ["FileMemory", "SessionFile"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -77,7 +78,8 @@ class Dify:
     def connection(self) -> dict[str, Any]:
         if self.able.admin_key:
             return {"url": self.lab.url, "admin_key": self.lab.admin_key, "workspace_id": self.lab.tenant}
-        return {"url": self.lab.url, "admin_key": self.lab.admin_key, "email": self.lab.email, "password": self.lab.password}
+        session = str(self.folder / "session.json")
+        return {"url": self.lab.url, "admin_key": self.lab.admin_key, "email": self.lab.email, "password": self.lab.password, "session_file": session}
 
     def __call__(self, module: str, check_mode: bool = False, /, **arguments: Any) -> Outcome:
         return run_module(module, check_mode, **{**self.connection, **arguments})
@@ -212,12 +214,11 @@ def test_fresh_instance_to_registered_models(dify_lab: Callable[..., Lab], versi
         second = dify.models()
     assert (second.failed, second.result["changed"], second.result["diff"]) == (False, False, {"before": {}, "after": {}}), second.text
     assert second.result["requests"] == len(requests)
-    # With the admin key: the list, each model, each default. A login is two more (the version, then the login).
-    allowed = 4 + len(dify.uids) + (0 if able.admin_key else 2)
-    assert len(requests) <= allowed, requests
+    # The list, each model, each default; a login would be two more (the version, then the login), so its session is kept.
+    assert len(requests) <= 4 + len(dify.uids), requests
     note(version, "first run", f"{len(dify.uids)} created, {first.result['requests']} requests")
     note(version, "second run", f"changed=0, {len(requests)} requests ({len(dify.uids)} models, {len(DEFAULTS)} defaults)")
-    note(version, "signed in by", "admin key" if able.admin_key else "login, once")
+    note(version, "signed in by", "admin key" if able.admin_key else "login, once; then its session")
 
 
 def test_drift_is_found_and_repaired(ready: Dify) -> None:
@@ -291,7 +292,7 @@ def test_two_controllers_at_once(dify: Dify) -> None:
     failures: list[str] = []
 
     def control(number: int) -> None:
-        connection = {name: value for name, value in dify.connection.items() if name != "url"}
+        connection = {name: value for name, value in dify.connection.items() if name not in ("url", "session_file")}
         client = DifyClient(JsonClient(dify.lab.url, open_url_transport()), **connection)
         registrar = Registrar(client, PROVIDER, lambda item: None, FileMemory(str(dify.folder / f"{number}.json")))
         key = {"api_key": KEY} if dify.keyed else {}
@@ -382,7 +383,7 @@ def test_account_that_is_no_administrator(ready: Dify) -> None:
 
 
 def signed_in(dify: Dify, password: str | None = None) -> dict[str, Any]:
-    return {"admin_key": None, "workspace_id": None, "email": dify.lab.email, "password": password or dify.lab.password}
+    return {"admin_key": None, "workspace_id": None, "session_file": None, "email": dify.lab.email, "password": password or dify.lab.password}
 
 
 def test_lockout_is_explained_and_a_refused_login_sent_once(ready: Dify) -> None:
@@ -427,6 +428,29 @@ def test_session_that_ends_meanwhile_is_renewed(ready: Dify) -> None:
         client.models(client.capabilities.xinference_provider)
     assert "POST /console/api/login" not in requests
     note(ready.version, "expired session", "renewed" if ready.able.refresh else "told: this Dify cannot renew one")
+
+
+def test_kept_session_saves_the_login_until_it_ends(ready: Dify, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "kept.json"
+    who = {**signed_in(ready), "session_file": str(file)}
+    logins = []
+    for check_mode, expected in ((True, 1), (False, 1), (False, 0)):
+        with ready.lab.counted() as requests:
+            assert not ready.models(check_mode, **who).failed
+        logins.append(requests.count("POST /console/api/login"))
+        assert logins[-1] == expected, requests
+        assert file.exists() is not check_mode
+    assert len(requests) == 1 + len(ready.uids) + len(DEFAULTS)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert ready.lab.password not in file.read_text()
+    ready.lab.expire_sessions()
+    with ready.lab.counted() as requests:
+        assert not ready.models(**who).failed, "a session that has ended is replaced"
+    assert requests.count("POST /console/api/login") == 1
+    file.write_text('{"owner": 1}')
+    with ready.lab.counted() as requests:
+        assert not ready.models(**who).failed, "a damaged file costs a login, and no more"
+    assert requests.count("POST /console/api/login") == 1
 
 
 def test_plugin_daemon_down_for_a_while(ready: Dify, monkeypatch: pytest.MonkeyPatch) -> None:
