@@ -93,6 +93,18 @@ def is_queued(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
     return status in ("launching", "waiting_model", "waiting_worker")
 
 
+def turn_to_come(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
+    """Whether the server launches an absent model although its autostart entry is removed now.
+
+    It works through the entries that it read at its start (source of 3.2.1 and 4.1.0). What waits for a worker is no part of
+    that: when one comes, the entries are read again.
+    """
+    states = {name: (entry.get("state") or {}).get("status") for name, entry in entries.items()}
+    if uid not in states:
+        return False
+    return states[uid] == "launching" or (states[uid] is None and "launching" in states.values())
+
+
 def plan(
     wanted: list[dict[str, t.Any]],
     found: Found,
@@ -254,5 +266,6 @@ __all__ = [
     "plan",
     "priority_of",
     "problem_with",
+    "turn_to_come",
     "type_of",
 ]

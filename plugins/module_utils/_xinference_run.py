@@ -110,7 +110,15 @@ class Runner:
                 else:
                     attempt(step, lambda step: self._kept(step, found.records.get(step.uid, {})))
         # First what makes room and frees names, then what takes them.
-        self._together([step for step in steps if step.action == planning.REMOVE], lambda step: attempt(step, self._remove))
+        ends = [step for step in steps if step.action == planning.REMOVE]
+        turns = [step.uid for step in ends if step.state == LOADING] if self._has_autostart else []
+        if turns:
+            # All wait before the first entry is removed: with the entry goes the sign that a turn is still to come.
+            self._together(ends, lambda step: attempt(step, lambda step: self._turns_over(step, turns)))
+        if any(rows[id(step)].get("pending") for step in ends if turns):
+            rows.update({id(step): self._pending(step) for step in ends})
+        else:
+            self._together(ends, lambda step: attempt(step, self._remove))
         ways = [step for step in steps if step.action == planning.REPLACE and step.uid not in sent_before]
         self._together(ways, lambda step: attempt(step, self._make_way))
         ready = []
@@ -213,6 +221,23 @@ class Runner:
             there = self.client.registration(model_type, spec["model_name"]) if taken else None
             if not planning.contains(there, spec):
                 raise
+        return row_of(step, {})
+
+    def _turns_over(self, step: planning.Step, uids: list[str]) -> dict[str, t.Any]:
+        """After a restart: wait until the server has come to all of these, for it launches them whatever happens to their entries."""
+        calm = [0]
+
+        def look() -> int:
+            entries = self.client.autostart() or {}
+            coming = [uid for uid in uids if planning.turn_to_come(uid, entries) and self.client.look(uid).state == ABSENT]
+            calm[0] = 0 if coming else calm[0] + 1
+            return calm[0]
+
+        try:
+            # Twice in a row: from one turn to the next there is a moment without any.
+            self._wait(look, lambda calm: calm > 1, "the server's turn for " + ", ".join(uids), self._left(step.uid), interval=0.5, max_interval=2)
+        except WaitTimeout:
+            pass  # then it is ended as it is found
         return row_of(step, {})
 
     def _remove(self, step: planning.Step) -> dict[str, t.Any]:

@@ -119,6 +119,30 @@ def test_absent_stops_a_launch_without_leaving_a_ghost(world: World) -> None:
     assert world.standin.models == {}
 
 
+def test_absent_while_the_server_works_through_its_autostart_entries(world: World) -> None:
+    """It goes through the list it made at its start: what has not had its turn yet is launched although its entry is gone."""
+    world.converge(MODELS)
+    world.standin.looks = 6
+    world.standin.restart()
+    absent = [{"uid": model["uid"], "state": "absent"} for model in MODELS]
+    rows = world.converge(absent)
+    assert [(row["action"], row["state"]) for row in rows.values()] == [("remove", "absent")] * 3
+    for _request in range(40):
+        world.converge([])
+    assert (world.standin.models, world.standin.autostart) == ({}, {})
+    assert not any(row["changed"] for row in world.converge(absent).values())
+
+
+def test_absent_of_what_waits_for_a_worker_does_not_wait(world: World) -> None:
+    """That worker may never come; the server reads its entries again when one does."""
+    world.converge([MODELS[1]])
+    world.standin.models.clear()
+    world.standin.autostart["embed"]["state"] = {"status": "waiting_worker"}
+    row = world.converge([{"uid": "embed", "state": "absent"}])["embed"]
+    assert (row["failed"], row["state"]) == (False, "absent")
+    assert world.standin.autostart == {}
+
+
 def test_still_loading_when_the_time_is_over(world: World) -> None:
     world.standin.looks = 1000
     row = world.converge([MODELS[1]])["embed"]

@@ -55,7 +55,7 @@ class Standin:
         self.models = {}  # uid -> {"body", "left" (looks until it is ready), "error", "replicas"}
         self.registrations = {}
         self.autostart = {}
-        self.queue = []  # uids that the server itself launches after a restart, one after the other
+        self.queue = []  # launch requests that the server itself launches after a restart, one after the other
         self.admin = None
         self.tokens = set()
         self.keys = {}
@@ -78,7 +78,10 @@ class Standin:
     def restart(self):
         """What is left after a restart: accounts, registrations, autostart entries; models of those load again."""
         self.models = {}
-        self.queue = sorted(self.autostart, key=lambda uid: (self.autostart[uid]["priority"], uid))
+        # The entries as they are now: one that is removed meanwhile is launched all the same, as by 3.2.1 and 4.1.0.
+        entries = sorted(self.autostart.values(), key=lambda entry: (entry["priority"], entry["launch"]["model_uid"]))
+        self.queue = [entry["launch"] for entry in entries]
+        self.turn = None  # the uid that is being launched for the queue
         for entry in self.autostart.values():
             entry["state"] = {}
         self._work_through_the_queue()
@@ -90,10 +93,12 @@ class Standin:
 
     def _work_through_the_queue(self):
         while self.queue:
-            uid = self.queue[0]
-            if uid not in self.models and uid in self.autostart:
-                self.models[uid] = self._started(self.autostart[uid]["launch"])
-                self.autostart[uid]["state"] = {"status": "launching"}
+            uid = self.queue[0]["model_uid"]
+            if uid not in self.models and self.turn != uid:
+                self.models[uid] = self._started(self.queue[0])
+                self.turn = uid
+                if uid in self.autostart:
+                    self.autostart[uid]["state"] = {"status": "launching"}
             if uid in self.models and self.models[uid]["left"] > 0:
                 return
             self.queue.pop(0)
