@@ -199,28 +199,24 @@ def page_problem(answer: _http_probe.Answer) -> str:
     return "" if answer.status < 500 and answer.status != 404 else f"status {answer.status}"
 
 
-def apt_repos(context: Context) -> Finding:
-    urls = _http_probe.apt_urls(context)
+def _all_answer(context: Context, urls: t.Sequence[str], fits: t.Callable[[_http_probe.Answer], str], what: str, without: str) -> Finding:
+    """``without`` is what is said when there is no URL to ask."""
     if not urls:
-        return Finding(SKIP, "No repository was named.")
-    bad = refusals(context, urls, index_problem)
-    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} apt repositories answer")
+        return Finding(SKIP, without)
+    bad = refusals(context, urls, fits)
+    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} {what} answer")
+
+
+def apt_repos(context: Context) -> Finding:
+    return _all_answer(context, _http_probe.apt_urls(context), index_problem, "apt repositories", "No repository was named.")
 
 
 def model_hub(context: Context) -> Finding:
-    urls = context.options.model_hubs
-    if not urls:
-        return Finding(SKIP, "No model hub is going to be used.")
-    bad = refusals(context, urls, page_problem)
-    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} model hubs answer")
+    return _all_answer(context, context.options.model_hubs, page_problem, "model hubs", "No model hub is going to be used.")
 
 
 def pypi(context: Context) -> Finding:
-    urls = context.options.package_indexes
-    if not urls:
-        return Finding(SKIP, "No package index is going to be used.")
-    bad = refusals(context, urls, page_problem)
-    return Finding(FAIL, "; ".join(bad) + ".") if bad else Finding(OK, f"{len(urls)} package indexes answer")
+    return _all_answer(context, context.options.package_indexes, page_problem, "package indexes", "No package index is going to be used.")
 
 
 def registry_mirrors(context: Context) -> Finding:
