@@ -25,6 +25,7 @@ options:
     description:
       - File on the host that runs the module, holding the admin key, or a JSON object with C(ADMIN_API_KEY) in it (as the
         C(dify) role keeps it). So the key never leaves that host.
+      - C(ADMIN_PASSWORD) of that JSON object is used for a login with O(email) when O(password) is not given.
       - Falls back to the environment variable E(DIFY_ADMIN_KEY_FILE).
     type: path
   email:

@@ -97,13 +97,13 @@ def wanted_defaults(module: AnsibleModule) -> dict[str, str]:
     return {str(key): str(value) for key, value in params["default_models"].items() if value}
 
 
-def read_key(path: str, name: str) -> str:
-    """A key from a file: the file is either the key itself or a JSON object that holds it under ``name``."""
+def read_key(path: str, name: str, plain: bool = True) -> str:
+    """A key from a file: the file is either the key itself (with ``plain``) or a JSON object that holds it under ``name``."""
     with open(path, encoding="utf-8") as handle:
         text = handle.read().strip()
     if text.startswith("{"):
         return str(json.loads(text).get(name) or "")
-    return text
+    return text if plain else ""
 
 
 def http_client(module: AnsibleModule, url: str, timeout: float) -> JsonClient:
@@ -114,7 +114,7 @@ def http_client(module: AnsibleModule, url: str, timeout: float) -> JsonClient:
 def client_of(module: AnsibleModule) -> DifyClient:
     """The client that the module's connection options describe. Ends the module when the key file cannot be read."""
     params = module.params
-    key = params["admin_key"]
+    key, password = params["admin_key"], params["password"]
     if not key and params["admin_key_file"]:
         try:
             key = read_key(params["admin_key_file"], "ADMIN_API_KEY")
@@ -123,12 +123,17 @@ def client_of(module: AnsibleModule) -> DifyClient:
         if not key:
             module.fail_json(msg=f"admin_key_file {params['admin_key_file']} holds no ADMIN_API_KEY.")
         module.no_log_values.add(key)
+        if params["email"] and not password:
+            # Where the key is not honoured (1.9.2 to 1.10.1) there has to be a login, and the dify role keeps its password beside the key.
+            password = read_key(params["admin_key_file"], "ADMIN_PASSWORD", plain=False) or None
+            if password:
+                module.no_log_values.add(password)
     sessions = SessionFile(params["session_file"], params["url"], params["email"])
     return DifyClient(
         http_client(module, params["url"], params["timeout"]),
         admin_key=key,
         email=params["email"],
-        password=params["password"],
+        password=password,
         workspace_id=params["workspace_id"],
         daemon_wait=DAEMON_WAIT,
         session=sessions.load(),

@@ -18,6 +18,8 @@ import shutil
 import tarfile
 import tempfile
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_layout
+
 COMPOSE_FILE = "docker-compose.yaml"
 
 
@@ -34,11 +36,20 @@ def is_installed(home: str, version: str) -> bool:
     return os.path.isfile(os.path.join(path, COMPOSE_FILE)) and os.path.islink(os.path.join(path, "volumes"))
 
 
+def layout(home: str, version: str) -> _dify_layout.Layout:
+    """What the installed release consists of. Raises :class:`ReleaseError` for a compose file that is none of Dify's."""
+    path = os.path.join(release_path(home, version), COMPOSE_FILE)
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return _dify_layout.read(handle.read())
+    except (OSError, ValueError) as error:
+        raise ReleaseError(f"{path}: {error}. Remove {os.path.dirname(os.path.dirname(path))}, and the next run unpacks the release again.") from error
+
+
 def is_initialized(home: str, version: str) -> bool:
     """Whether the one-shot ``init_permissions`` (1.11 and later) has left its flag, or the release has no such service."""
-    with open(os.path.join(release_path(home, version), COMPOSE_FILE), encoding="utf-8") as handle:
-        if not re.search(r"^\s+init_permissions:", handle.read(), re.MULTILINE):
-            return True
+    if not layout(home, version).one_shot:
+        return True
     return os.path.exists(os.path.join(home, "volumes", "app", "storage", ".init_permissions"))
 
 
@@ -161,4 +172,4 @@ def _share_volumes(release: str, volumes: str) -> None:
     os.symlink(volumes, shipped)
 
 
-__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_initialized", "is_installed", "release_path"]
+__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_initialized", "is_installed", "layout", "release_path"]

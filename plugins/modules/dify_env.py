@@ -64,13 +64,21 @@ names:
   elements: str
   returned: success
   sample: [LOG_LEVEL]
+not_handed_on:
+  description:
+    - Variables of O(user_settings) and O(settings) that stand in C(.env), but that no file of the release hands on to a container.
+      Releases before 1.14.1 hand on only the variables of the compose file's own list.
+  type: list
+  elements: str
+  returned: success
+  sample: []
 """
 
 import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _secrets
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _dify_layout, _secrets
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
 
 
@@ -98,6 +106,7 @@ def main() -> None:
         more = [read(path) for path in sorted(glob.glob(os.path.join(params["path"], "envs", "**", "*.env.example"), recursive=True))]
         secrets = _secrets.load(params["secrets_file"])
         before = read(target) if os.path.exists(target) else ""
+        layout = _dify_layout.read(compose)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"Dify's configuration cannot be made: {error}")
     module.no_log_values.update(secrets.values())
@@ -128,7 +137,8 @@ def main() -> None:
             _secrets.write_private(target, text)
         except OSError as error:
             module.fail_json(msg=f"{target} cannot be written: {error}")
-    module.exit_json(changed=changed, names=difference.names, diff={"before_header": target, "after_header": target, **difference.diff()})
+    left = _dify_layout.not_handed_on(set(settings) - _dify_env.SECRET_VARIABLES, _dify_env.references(compose), layout)
+    module.exit_json(changed=changed, names=difference.names, not_handed_on=left, diff={"before_header": target, "after_header": target, **difference.diff()})
 
 
 if __name__ == "__main__":

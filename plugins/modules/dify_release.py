@@ -74,10 +74,42 @@ initialized:
   description: Whether the release's one-shot service that prepares the storage folder has done its work, or there is none.
   type: bool
   returned: success
+layout:
+  description: What the release consists of, read from its files.
+  type: dict
+  returned: when the release is on the host
+  contains:
+    services:
+      description: Services of its compose file, of every profile.
+      type: list
+      elements: str
+      sample: [api, worker, web, db, redis, nginx]
+    published:
+      description: Services that the compose file publishes a port of.
+      type: list
+      elements: str
+      sample: [plugin_daemon, nginx]
+    health_checked:
+      description: Services with a health check of their own.
+      type: list
+      elements: str
+      sample: [db, redis]
+    reads_env:
+      description: Whether containers read the whole C(.env), or only the variables that the compose file lists.
+      type: bool
+    one_shot:
+      description: Services that do their work once and end.
+      type: list
+      elements: str
+      sample: []
+    database:
+      description: Service of the database that comes with the release, empty when there is none.
+      type: str
+      sample: db
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, release_path
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, layout, release_path
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import version_key
 
 
@@ -111,6 +143,8 @@ def main() -> None:
                 timeout=params["timeout"],
             )
             installed = True
+        found = {"layout": layout(params["home"], params["version"])._asdict()} if installed else {}
+        initialized = installed and is_initialized(params["home"], params["version"])
     except (ReleaseError, ValueError) as error:
         module.fail_json(msg=str(error))
     path = release_path(params["home"], params["version"])
@@ -118,7 +152,8 @@ def main() -> None:
         changed=changed,
         path=path,
         installed=installed,
-        initialized=installed and is_initialized(params["home"], params["version"]),
+        initialized=initialized,
+        **found,
         diff={"before": "" if changed else f"{path}\n", "after": f"{path}\n"},
     )
 

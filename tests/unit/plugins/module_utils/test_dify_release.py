@@ -112,7 +112,7 @@ def test_damaged_archive_and_missing_source_are_named(tmp_path, release):
 def test_folder_is_taken_as_it_is(tmp_path):
     source = tmp_path / "checkout" / "docker"
     source.mkdir(parents=True)
-    (source / "docker-compose.yaml").write_text("services: {}\n")
+    (source / "docker-compose.yaml").write_text("services:\n  api:\n    image: x\n")
     install(str(tmp_path / "dify"), "1.16.1", src=str(tmp_path / "checkout"))
     assert is_initialized(str(tmp_path / "dify"), "1.16.1")
     assert (source / "docker-compose.yaml").exists()
