@@ -109,7 +109,14 @@ layout:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, layout, release_path
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import (
+    ReleaseError,
+    install,
+    is_initialized,
+    is_installed,
+    layout,
+    release_path,
+)
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import version_key
 
 
