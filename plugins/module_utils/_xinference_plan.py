@@ -96,13 +96,14 @@ def is_queued(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
 def turn_to_come(uid: str, entries: dict[str, dict[str, t.Any]]) -> bool:
     """Whether the server launches an absent model although its autostart entry is removed now.
 
-    It works through the entries that it read at its start (source of 3.2.1 and 4.1.0). What waits for a worker is no part of
-    that: when one comes, the entries are read again.
+    It works through the entries that it read when it began (source of 3.2.1 and 4.1.0), and those that have not had their
+    turn keep the state they had: none, or ``waiting_worker`` from the seconds before its first worker was there. One that
+    waits for a worker of its own looks the same; it costs a wait until nothing is being launched.
     """
     states = {name: (entry.get("state") or {}).get("status") for name, entry in entries.items()}
     if uid not in states:
         return False
-    return states[uid] == "launching" or (states[uid] is None and "launching" in states.values())
+    return states[uid] == "launching" or (states[uid] in (None, "waiting_worker") and "launching" in states.values())
 
 
 def plan(

@@ -139,8 +139,11 @@ def test_killed_server(bench: Bench) -> None:
 def test_absent(bench: Bench) -> None:
     names = [model["uid"] for model in bench.models] + ["both", "theirs"]
     absent = [{"uid": uid, "state": "absent"} for uid in names]
-    assert bench.converge(absent)["changed"]
-    assert not bench.converge(absent)["changed"]
+    first = bench.converge(absent)
+    assert first["changed"]
+    assert not first["failed"], first["output"]
+    again = bench.converge(absent)
+    assert not again["changed"], again["models"]
     info = bench.info()
     assert [row["uid"] for row in info["models"] if row["autostart"] or row["state"] == "ready"] == []
     assert info["autostart"] == []

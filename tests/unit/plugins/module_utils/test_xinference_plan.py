@@ -309,6 +309,19 @@ def test_queued_for_autostart() -> None:
     assert not planning.is_queued("b", entries(a="launching"))
 
 
+def test_turn_that_comes_although_the_entry_goes() -> None:
+    def entries(**states: str | None) -> dict[str, Any]:
+        return {uid: {"state": {"status": status} if status else {}} for uid, status in states.items()}
+
+    assert planning.turn_to_come("a", entries(a="launching"))
+    assert planning.turn_to_come("b", entries(a="launching", b=None))
+    # As a 4.1.0 shows it after a start: what it has not come to still says that it waits for the first worker.
+    assert planning.turn_to_come("b", entries(a="launching", b="waiting_worker"))
+    assert not planning.turn_to_come("b", entries(a="active", b="waiting_worker"))
+    assert not planning.turn_to_come("b", entries(a="launching", b="active"))
+    assert not planning.turn_to_come("b", entries(a="launching"))
+
+
 def test_what_placement_refused_gets_its_words_and_nothing_else() -> None:
     found = planning.Found({}, {}, {}, {}, {}, True)
     (refused, other) = planning.plan([dict(CHAT, refused="it fits on no GPU"), EMBED], found, {}, "when_changed", "none", True)
