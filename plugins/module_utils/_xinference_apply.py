@@ -16,10 +16,10 @@ import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_plan as planning
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import LOADING, Xinference
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference import FAILED, LOADING, READY, Xinference, XinferenceError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_files import Launched
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_look import NOTHING_FOUND, difference_of, gather, predicted
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_model import placement_warning
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_model import needs_version, placement_warning, problem_on
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._xinference_run import Runner
 
 Rows = t.List[t.Dict[str, t.Any]]
@@ -97,12 +97,31 @@ class Converge:
         self.options = options
         self.clock = clock
         self.sleep = sleep
+        self._version: str | None = None  # of the server; not asked yet
 
     def look(self, models: Rows, candidates: t.Collection[str] = ()) -> planning.Found:
         return gather(self.client, models, candidates, self.launched.kept())
 
     def plan(self, models: Rows, found: planning.Found, prune: str = "none") -> list[planning.Step]:
-        return planning.plan(models, found, self.launched.load(), self.options["replace"], prune, self.options["autostart"])
+        steps = planning.plan(models, found, self.launched.load(), self.options["replace"], prune, self.options["autostart"])
+        return steps if found is NOTHING_FOUND else self._launchable(steps)
+
+    def _launchable(self, steps: list[planning.Step]) -> list[planning.Step]:
+        """Refuse what this server is too old for, before the model that runs is ended for it."""
+        doubtful = [step for step in steps if step.action in (planning.LAUNCH, planning.REPLACE) and needs_version(step.body)]
+        if doubtful and self._version is None:
+            try:
+                self._version = self.client.version()
+            except XinferenceError:
+                self._version = ""  # then the launch itself tells
+        result = []
+        for step in steps:
+            problem = problem_on(step.body, self._version or "") if step in doubtful else ""
+            if problem:
+                state = READY if step.state == READY else FAILED
+                step = step._replace(action=planning.REFUSE, reason=problem, state=state, registration=None, autostart=None)
+            result.append(step)
+        return result
 
     def predict(self) -> Outcome:
         """Check mode: questions only. A server that does not answer counts as one without models."""

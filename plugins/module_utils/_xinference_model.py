@@ -42,6 +42,9 @@ ENGINE_KEYS = frozenset(
         "torch_dtype", "quantization_config", "mem_fraction_static", "context_length", "cpu_offload",
     }
 )  # fmt: skip
+# Fields that older servers hand to the engine, which ends with "unexpected keyword argument" after its process was started
+# (source of 0.13.3): the first version that knows them. No route tells these servers apart, only their version does.
+_SINCE = {"model_path": (0, 14, 0), "enable_virtual_env": (1, 8, 1), "virtual_env_packages": (1, 8, 1), "envs": (1, 8, 1)}
 PEFT_KEYS = ("lora_list", "image_lora_load_kwargs", "image_lora_fuse_kwargs")
 
 
@@ -133,6 +136,30 @@ def launch_body(model: dict[str, t.Any]) -> dict[str, t.Any]:
     return body
 
 
+def needs_version(body: dict[str, t.Any]) -> bool:
+    """Whether it depends on the server's version if a launch request can work."""
+    return any(body.get(field) is not None for field in _SINCE)
+
+
+def problem_on(body: dict[str, t.Any], version: str) -> str:
+    """Why a server of this version cannot launch a request; empty when nothing speaks against it, or the version says nothing."""
+    numbers = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not numbers:
+        return ""
+    there = tuple(int(number or 0) for number in numbers.groups())
+    unknown = {field: since for field, since in _SINCE.items() if body.get(field) is not None and there < since}
+    if not unknown:
+        return ""
+    first = ".".join(map(str, max(unknown.values())))
+    names = ", ".join(sorted(unknown))
+    verb = "is an argument" if len(unknown) == 1 else "are arguments"
+    hint = ", set the variables for the whole server (xinference_environment of the role)" if "envs" in unknown else ""
+    return (
+        f"{names}: for this server, Xinference {version}, that {verb} of the engine, which fails; "
+        f"take it out of the declaration{hint}, or use {first} or newer"
+    )
+
+
 def is_secret(key: str) -> bool:
     return bool(re.search(r"token|secret|passw|api_?key|credential|^envs$", key, re.IGNORECASE))
 
@@ -185,9 +212,11 @@ __all__ = [
     "is_secret",
     "launch_body",
     "name_of",
+    "needs_version",
     "option_warnings",
     "placement_warning",
     "priority_of",
+    "problem_on",
     "problem_with",
     "problem_with_uid",
     "type_of",

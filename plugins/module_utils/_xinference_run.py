@@ -106,7 +106,7 @@ class Runner:
         for step in steps:
             if step.action in (planning.REFUSE, planning.KEEP, planning.LEAVE) and step.uid not in sent_before:
                 if step.action == planning.REFUSE:
-                    rows[id(step)] = row_of(step, {}, failed=True)
+                    rows[id(step)] = row_of(step, found.records.get(step.uid, {}), failed=True)
                 else:
                     attempt(step, lambda step: self._kept(step, found.records.get(step.uid, {})))
         # First what makes room and frees names, then what takes them.
@@ -320,6 +320,8 @@ class Runner:
             return self._launch(again)
         if again.action == planning.SCALE:
             return self._scale(again)
+        if again.action == planning.REFUSE:
+            return row_of(again, look.record, failed=True)
         self._keep_in_step(again)
         return row_of(again, look.record, state=READY, action=planning.WAIT, reason=step.reason + ", and came up")
 

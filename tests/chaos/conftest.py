@@ -99,6 +99,17 @@ def key_of(fleet: Fleet, host: str) -> str:
     return str(json.loads(kept)["api_keys"]["dify"]["key"]) if kept else ""
 
 
+def kill_a_model(fleet: Fleet, host: str, container: str, seen: Server) -> None:
+    """kill -9 of the process of the model that was started last, from outside: the image has no pkill."""
+    rows = [line.split(None, 2) for line in fleet.ssh(host, f"sudo docker top {container} -o pid,etimes,args", check=True).stdout.splitlines()[1:]]
+    # Health checks come and go.
+    ages = {pid: int(age) for pid, age, words in rows if "urllib" not in words and "create_connection" not in words}
+    assert len(ages) > 1, rows
+    victim = min(ages, key=lambda pid: ages[pid])
+    fleet.ssh(host, f"sudo kill -9 {victim}", check=True)
+    assert seen.missing(), f"{victim} was no model's process: {rows}"
+
+
 def unchanged(run: Run, hosts: list[str]) -> None:
     """A run that found nothing to do."""
     assert run.rc == 0, run.text[-3000:]

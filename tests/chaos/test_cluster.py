@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.conftest import Faults, Play, key_of, made, player, unchanged
-from tests.chaos.serving import Server
+from tests.chaos.conftest import Faults, Play, key_of, kill_a_model, made, player, unchanged
+from tests.chaos.serving import Server, seconds_until_serving
 from tests.fleet import Fleet
 
 HOSTS = ["head", "node1", "node2"]
@@ -43,9 +44,7 @@ def server(fleet: Fleet, play: Play) -> Server:
 
 
 def test_a_models_process_is_killed(fleet: Fleet, server: Server, faults: Faults) -> None:
-    # A model is a child of the worker with xoscar's own start line.
-    kill = "sudo docker exec xinference-worker sh -c 'pkill -9 -f start_sub_pool || pkill -9 -f multiprocessing.spawn'"
-    faults.measure(NAME, "kill -9 of a model's process", server, lambda: fleet.ssh("node1", kill, check=True))
+    faults.measure(NAME, "kill -9 of a model's process", server, lambda: kill_a_model(fleet, "node1", "xinference-worker", server))
 
 
 @pytest.mark.parametrize("host", ["node1", "node2"])
@@ -66,6 +65,37 @@ def test_a_workers_host_is_rebooted(fleet: Fleet, server: Server, faults: Faults
 
 def test_the_supervisors_host_is_rebooted(fleet: Fleet, server: Server, faults: Faults) -> None:
     faults.measure(NAME, "reboot of the supervisor's host", server, lambda: fleet.reboot("head"))
+
+
+def test_a_worker_leaves_and_a_new_one_joins(fleet: Fleet, server: Server, play: Play) -> None:
+    """node2 goes, forgets all, and comes back as a stranger: registrations are told to it, so that a model runs there."""
+    variables = fleet.inventory.parent / "models.json"
+    wish = fleet.inventory.parent / "host_vars" / "node2.yml"
+    wish.parent.mkdir(exist_ok=True)
+    wish.write_text("xinference_state: absent\n")
+    try:
+        left = play("site.yml", "--limit", "node2", "-e", f"@{variables}")
+        assert left.rc == 0 and left.recap["node2"].changed > 0, left.text[-3000:]
+        # What ran there moves.
+        assert seconds_until_serving(server, time.monotonic()) < 300
+        unchanged(play("models.yml", "-e", f"@{variables}"), HOSTS)
+    finally:
+        wish.unlink()
+    fleet.ssh("node2", "sudo rm -rf /opt/xinference", check=True)
+
+    more = json.loads(variables.read_text())
+    late = {**more["xinference_models"][0], "uid": "late", "worker_ip": fleet.address("node2")}
+    more["xinference_models"].append(late)
+    wider = variables.with_name("more-models.json")
+    wider.write_text(json.dumps(more))
+    joined = play("site.yml", "-e", f"@{wider}")
+    assert joined.rc == 0, joined.text[-3000:]
+    seen = Server(server.url, {**server.models, "late": "embedding"}, server.key)
+    assert not seen.missing()
+    assert "Model: late" in fleet.ssh("node2", "sudo docker top xinference-worker -o pid,args", check=True).stdout
+    unchanged(play("site.yml", "-e", f"@{wider}"), HOSTS)
+    gone = play("models.yml", "-e", f"@{variables}", "-e", "xinference_models_prune=true")
+    assert gone.rc == 0 and sorted(server.names()) == sorted(server.models), gone.text[-3000:]
 
 
 def test_afterwards_a_run_finds_nothing_to_do(fleet: Fleet, server: Server, play: Play) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Faults, Play, key_of, made, player, unchanged
+from tests.chaos.conftest import Faults, Play, key_of, kill_a_model, made, player, unchanged
 from tests.chaos.serving import Server
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT
@@ -56,18 +56,8 @@ def test_only_the_old_server_has_a_keeper(fleet: Fleet, servers: dict[str, Serve
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_models_process_is_killed(fleet: Fleet, servers: dict[str, Server], faults: Faults, host: str) -> None:
-    # What was started last is the last model's process; health checks come and go.
-    rows = [line.split(None, 2) for line in fleet.ssh(host, "sudo docker top xinference -o pid,etimes,args", check=True).stdout.splitlines()[1:]]
-    ages = {pid: int(age) for pid, age, words in rows if "urllib" not in words}
-    victim = min(ages, key=lambda pid: ages[pid])
-    assert len(ages) > 1, rows
     seen = servers[host]
-
-    def kill() -> None:
-        fleet.ssh(host, f"sudo kill -9 {victim}", check=True)
-        assert seen.missing(), f"{victim} was no model's process: {rows}"
-
-    faults.measure(NAMES[host], "kill -9 of a model's process", seen, kill)
+    faults.measure(NAMES[host], "kill -9 of a model's process", seen, lambda: kill_a_model(fleet, host, "xinference", seen))
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -205,6 +205,18 @@ def test_hidden_change_is_noticed(bench: Bench) -> None:
     bench.models = changed
 
 
+def test_what_an_old_server_does_not_know_is_refused_before_the_model_is_ended(bench: Bench) -> None:
+    if not bench.server.old:
+        pytest.skip("this server knows environment variables")
+    changed = [dict(model, envs={"SOME_NAME": "value"}) if model["uid"] == "embed" else model for model in bench.models]
+    result = bench.converge(changed)
+    assert result["failed"] and not result["changed"], result["models"]
+    row = result["by_uid"]["embed"]
+    assert (row["action"], row["state"]) == ("refuse", "ready") and "1.8.1 or newer" in row["reason"], row
+    assert bench.ready() >= {"chat", "embed", "rerank"}
+    assert not bench.converge()["changed"]
+
+
 def test_changed_registration_is_replaced(bench: Bench) -> None:
     spec = dict(bench.models[1]["register"], max_tokens=64)
     bench.models = [dict(model, register=spec) if model["uid"] == "embed" else model for model in bench.models]

@@ -19,6 +19,15 @@ LAYOUT = ROOT / os.environ.get("FLEET_CHECKS_LAYOUT", "tests/fleet/layouts/check
 Play = Callable[..., Run]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked as long takes minutes: `make test-all` runs it, `make test` does not."""
+    if os.environ.get("FLEET_LONG") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make test-all, or FLEET_LONG=1"))
+
+
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
     """Bare hosts, made anew. FLEET_KEEP=1 uses the ones that are up and leaves them up: for working on a later test."""

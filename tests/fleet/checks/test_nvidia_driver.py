@@ -75,6 +75,7 @@ def test_a_driver_comes_and_stays(fleet: Fleet, play: Play) -> None:
     assert "0 upgraded" in fleet.ssh(HOST, "sudo apt-get -q -s dist-upgrade | grep -E '^[0-9]+ upgraded|^Inst nvidia'").stdout
 
 
+@pytest.mark.long
 def test_the_driver_is_not_changed_under_what_is_served(fleet: Fleet, play: Play) -> None:
     if fleet.ssh(HOST, "command -v nvidia-ctk").returncode != 0:
         assert play("site.yml", "--limit", HOST, "--tags", "docker,toolkit").recap[HOST].failed == 0
@@ -88,6 +89,7 @@ def test_the_driver_is_not_changed_under_what_is_served(fleet: Fleet, play: Play
         fleet.ssh(HOST, "sudo docker rm --force serving")
 
 
+@pytest.mark.long
 def test_an_upgrade_says_that_a_reboot_is_pending_and_ends_with_it(fleet: Fleet, play: Play) -> None:
     wish = ("-e", f"nvidia_driver_version={NEW}")
     run = driver(play, *wish)

@@ -1,6 +1,6 @@
 """A cluster of Xinference: a supervisor and a worker converge, nothing changes twice, and a killed supervisor comes back.
 
-Joining, leaving and the other faults take longer: tests/chaos.
+For make test-all: two hosts of their own take minutes. Joining, leaving and the other faults: tests/chaos.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from tests.chaos.serving import Server, seconds_until_serving
 from tests.fleet import Fleet, images
 from tests.fleet.checks.playbook import ROOT, Run, run_playbook
 from tests.fleet.config import Settings
+
+pytestmark = pytest.mark.long
 
 HOSTS = ["head", "node1"]
 CALLS_PER_HOST = 20

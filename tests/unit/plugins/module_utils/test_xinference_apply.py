@@ -180,3 +180,34 @@ def test_twenty_running_models_cost_three_requests(tmp_path: pathlib.Path) -> No
     rows = world.converge(models)
     assert {row["action"] for row in rows.values()} == {"keep"}
     assert [path for _method, path in world.standin.requests] == ["/v1/models", "/v1/autostart/models"]
+
+
+def test_what_an_old_server_cannot_launch_is_refused_and_the_old_model_kept(tmp_path: pathlib.Path) -> None:
+    world = World(tmp_path, replicas_route=False, autostart_route=False, version="0.13.3")
+    world.standin.looks = 0
+    world.converge([EMBED, CHAT])
+    world.launches.clear()
+    changed = [dict(EMBED, envs={"A": "1"}), CHAT, dict(EMBED, uid="new", model_path="/models/x")]
+    planned = {row["uid"]: row for row in world.call(changed).predict().rows}
+    rows = world.converge(changed)
+    for found in (planned, rows):
+        assert [found[uid]["action"] for uid in ("embed", "chat", "new")] == ["refuse", "keep", "refuse"]
+        assert [found[uid]["failed"] for uid in ("embed", "chat", "new")] == [True, False, True]
+        assert [found[uid]["state"] for uid in ("embed", "chat", "new")] == ["ready", "ready", "failed"]
+        assert "envs: for this server, Xinference 0.13.3" in found["embed"]["reason"] and "1.8.1 or newer" in found["embed"]["reason"]
+        assert "0.14.0 or newer" in found["new"]["reason"]
+    assert world.launches == []
+    assert world.standin.handle("GET", "/v1/models/embed", None, None)[0] == 200
+    assert not world.converge([EMBED, CHAT])["embed"]["changed"], "what was refused is not remembered"
+
+
+def test_a_server_that_is_new_enough_or_does_not_tell_its_version_is_asked(tmp_path: pathlib.Path) -> None:
+    for number, version in enumerate(("1.8.1", "4.1.0", "0+unknown", "")):
+        (tmp_path / str(number)).mkdir()
+        world = World(tmp_path / str(number), version=version)
+        world.standin.looks = 0
+        rows = world.converge([dict(EMBED, envs={"A": "1"})])
+        assert rows["embed"]["state"] == "ready", rows
+    world.standin.requests.clear()
+    world.converge([dict(EMBED, envs={"A": "1"})])
+    assert ("GET", "/v1/cluster/version") not in world.standin.requests, "nobody asks when nothing is launched"

@@ -45,7 +45,8 @@ class Standin:
     ``seconds``: how long loading takes by the clock, instead of ``looks``.
     """
 
-    def __init__(self, auth=False, looks=2, replicas_route=True, autostart_route=True, seconds=0):
+    def __init__(self, auth=False, looks=2, replicas_route=True, autostart_route=True, seconds=0, version="4.1.0"):
+        self.version = version
         self.auth = auth
         self.looks = looks
         self.seconds = seconds
@@ -132,7 +133,7 @@ class Standin:
             return self._setup(method, parts, body)
         self._allow(method, path, token)
         if parts == ["v1", "cluster", "version"]:
-            return {"version": "4.1.0"}
+            return {"version": self.version}
         if parts == ["v1", "cluster", "devices"]:
             return self.gpus
         if method == "GET" and parts == ["v1", "cluster", "info"]:
