@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
+import string
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
@@ -73,6 +76,37 @@ class Outcome(t.NamedTuple):
     username: str
     done: t.List[str]
     old_key_valid: bool = False
+    accounts_digest: str = ""
+
+
+def file_key(kept: str) -> str:
+    """A key as servers before 3.0 want it: ``sk-`` and 13 letters or digits; the one that is kept, when it is such a key."""
+    if re.fullmatch(r"sk-[a-zA-Z0-9]{13}", kept):
+        return kept
+    return "sk-" + "".join(secrets.choice(string.ascii_letters + string.digits) for _unused in range(13))
+
+
+def accounts_of(username: str, password: str, key_name: str, key: str, found: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The content of ``--auth-config`` (0.8 to 2.x): an administrator, and a user whose key can only look and infer.
+
+    Passwords are in plain text: the server hashes them as it starts (source of 0.13.3, run against it). ``found``: the file as it
+    is; the key that tokens are signed with is kept, and so is the password of the user, which nobody needs to know.
+    """
+    signing = str((found.get("auth_config") or {}).get("secret_key") or secrets.token_hex(32))
+    reader = key_name if key_name != username else key_name + "-inference"
+    old = [entry.get("password") for entry in found.get("user_config") or [] if entry.get("username") == reader]
+    return {
+        "auth_config": {"algorithm": "HS256", "secret_key": signing, "token_expire_in_minutes": 30},
+        "user_config": [
+            {"username": username, "password": password, "permissions": ["admin"], "api_keys": []},
+            {
+                "username": reader,
+                "password": str(old[0]) if old and old[0] else secrets.token_urlsafe(24),
+                "permissions": ["models:list", "models:read"],
+                "api_keys": [key],
+            },
+        ],
+    }
 
 
 class Setup:
@@ -86,6 +120,7 @@ class Setup:
     :param rotate: what to make anew: ``api_key``, ``password``. A key that was made anew while its predecessor still
         waits to be revoked is not made anew again: that rotation was cut off, and goes on.
     :param revoke_old_key: take the predecessor of a rotated key back.
+    :param accounts_file: the file of ``--auth-config`` of a server before 3.0, to be written; its server reads it when it starts.
     :param new_password: what ``rotate`` of the password changes it to; generated when it is not given.
     """
 
@@ -102,6 +137,7 @@ class Setup:
         rotate: t.Collection[str] = (),
         revoke_old_key: bool = False,
         new_password: str | None = None,
+        accounts_file: str | None = None,
     ) -> None:
         self.http = http
         self.path = path
@@ -114,6 +150,7 @@ class Setup:
         self.rotate = rotate
         self.revoke_old_key = revoke_old_key
         self.new_password = new_password
+        self.accounts_file = accounts_file
         self.kept = read_json(path)
         self.done: list[str] = []
 
@@ -124,6 +161,8 @@ class Setup:
                 "the password is given (option password), so a generated one would be refused at the next run: "
                 "give new_password too, and afterwards make it the given one"
             )
+        if self.accounts_file:
+            return self._by_file(self.accounts_file)
         try:
             auth = Xinference(self.http).auth_required()
         except ServerUnreachable:
@@ -174,6 +213,37 @@ class Setup:
         key = str((keys.get(self.key_name) or {}).get("key") or "")
         todo = [] if ready else [f"create the first administrator {self.username}", f"create the API key {self.key_name}"]
         return Outcome(not ready, ready, None, False, key, self.username, todo)
+
+    def _by_file(self, path: str) -> Outcome:
+        """Accounts of a server before 3.0. One that does not have them yet gets them at its next start, so no login is tried here."""
+        if self.rotate:
+            raise XinferenceError(
+                "before Xinference 3.0 keys and passwords are read when the server starts, so two keys are never valid at once: "
+                f"to change the key, take api_keys.{self.key_name} out of {self.path} and run site.yml, which restarts the server with a new one"
+            )
+        admin = self._admin()
+        username = self.username if self.password else str(admin.get("username") or self.username)
+        password = str(self.password or admin.get("password") or secrets.token_urlsafe(24))
+        keys = dict(self.kept.get("api_keys") or {})
+        key = file_key(str((keys.get(self.key_name) or {}).get("key") or ""))
+        found = read_json(path)
+        wanted = accounts_of(username, password, self.key_name, key, found)
+        # First what we have to know, then what the server is told.
+        remembered = {"username": username, "password": password, "confirmed": True}
+        if admin != remembered or (keys.get(self.key_name) or {}).get("key") != key:
+            self._write(admin=remembered, api_keys=dict(keys, **{self.key_name: {"key": key, "name": self.key_name}}))
+            self.done.append(f"remember the administrator {username} and the API key {self.key_name}")
+        if found != wanted:
+            self.done.append(f"write the accounts to {path}")
+            if not self.check_mode:
+                write_json(path, wanted)
+        digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        reachable, auth = True, None
+        try:
+            auth = Xinference(self.http).auth_required() or None
+        except ServerUnreachable:
+            reachable = False
+        return Outcome(bool(self.done), True, auth, reachable, key, username, self.done, accounts_digest=digest)
 
     def _create_admin(self) -> None:
         self.done.append(f"create the first administrator {self.username}")
@@ -318,4 +388,4 @@ class Setup:
 _DESCRIPTION = "made by llmops.dify_xinference"
 
 
-__all__ = ["Outcome", "Setup", "accounts_lost", "container_log", "phase_of", "setup_token_in"]
+__all__ = ["Outcome", "Setup", "accounts_lost", "accounts_of", "container_log", "file_key", "phase_of", "setup_token_in"]

@@ -17,8 +17,9 @@ description:
   - Run it while the server listens on the loopback address only. RV(ready) says when it may be opened.
   - It converges from any interruption. The password is written to the file before it is sent.
   - A server that does not answer is no error, but is told by RV(reachable). What the file says then decides RV(ready).
-  - A server that runs without authentication needs nothing. Before 3.0 accounts come from the file of C(--auth-config);
-    then this module proves that O(username) and O(password) work and keeps them for the other modules; it makes no key.
+  - A server that runs without authentication needs nothing. Before 3.0 accounts come from the file of C(--auth-config).
+    With O(accounts_file) this module writes that file, with an administrator and an inference-only key. Without it, it proves
+    that O(username) and O(password) work and keeps them for the other modules; then it makes no key.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
 attributes:
@@ -55,6 +56,13 @@ options:
     description: Name of the API key to create.
     type: str
     default: dify
+  accounts_file:
+    description:
+      - Where the file of C(--auth-config) of a server before 3.0 is, with mode C(0600). This module owns the file.
+      - The server reads it when it starts. RV(accounts_digest) tells whether it has to be started anew.
+      - Passwords are in it in plain text, because these servers want them so.
+      - Keys cannot be rotated with it, see O(rotate).
+    type: path
   rotate:
     description:
       - What to make anew, on top of making what is missing.
@@ -124,6 +132,13 @@ EXAMPLES = r"""
     credentials_file: /opt/xinference/credentials.json
     revoke_old_key: true
   no_log: true
+
+- name: Write the accounts of a server before 3.0, which is started with --auth-config
+  llmops.dify_xinference.xinference_setup:
+    credentials_file: /opt/xinference/credentials.json
+    accounts_file: /opt/xinference/accounts.json
+  register: xinference_setup
+  no_log: true
 """
 
 RETURN = r"""
@@ -145,7 +160,7 @@ auth:
 api_key:
   description:
     - The inference-only key. It is a secret, so set C(no_log) on the task. Empty where there is none (authentication is off,
-      a server older than 3.0, check mode before it exists).
+      a server older than 3.0 without O(accounts_file), check mode before it exists).
   returned: success
   type: str
   sample: xf-...
@@ -165,6 +180,11 @@ done:
   type: list
   elements: str
   sample: [create the first administrator admin, create the API key dify]
+accounts_digest:
+  description: A digest of what O(accounts_file) holds, or would hold; empty without that option.
+  returned: success
+  type: str
+  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 docker:
   description: Whether the host has a C(docker) command, which tells a bare host in check mode.
   returned: success
@@ -189,6 +209,7 @@ def main() -> None:
             "username": {"type": "str", "default": "admin"},
             "password": {"type": "str", "no_log": True},
             "api_key_name": {"type": "str", "default": "dify", "no_log": False},
+            "accounts_file": {"type": "path"},
             "rotate": {"type": "list", "elements": "str", "choices": ["api_key", "password"], "default": []},
             "new_password": {"type": "str", "no_log": True},
             "revoke_old_key": {"type": "bool", "default": False, "no_log": False},
@@ -225,6 +246,7 @@ def main() -> None:
             params["rotate"],
             params["revoke_old_key"],
             params["new_password"] or None,
+            params["accounts_file"],
         ).run()
     except (XinferenceError, ServerUnreachable, UnreadableFile, OSError) as problem:
         module.fail_json(msg=str(problem))
