@@ -24,6 +24,7 @@ import time
 import pytest
 
 from tests.contract.xinference_server.bench import Bench, actions
+from tests.contract.xinference_server.server import ACCOUNTS
 
 pytestmark = pytest.mark.real_xinference
 
@@ -46,6 +47,25 @@ def test_accounts_of_a_file(bench: Bench) -> None:
     assert (first["changed"], first["ready"], first["auth"]) == (bench.server.auth, True, bench.server.auth), first
     assert bench.credentials.exists() == bench.server.auth
     assert not bench.setup()["changed"]
+
+
+def test_accounts_that_the_module_writes(bench: Bench) -> None:
+    """Before 3.0: the file of --auth-config is ours, and a server that was started with it takes the administrator and the key."""
+    if not (bench.server.auth and bench.server.old):
+        pytest.skip("for servers that take their accounts from a file")
+    bench.server.stop()
+    bench.credentials.unlink()
+    made = bench.setup(accounts_file=str(bench.server.accounts))
+    assert (made["changed"], made["ready"], made["reachable"]) == (True, True, False), made
+    bench.server.start()
+    again = bench.setup(accounts_file=str(bench.server.accounts))
+    assert (again["changed"], again["reachable"], again["auth"], again["api_key"]) == (False, True, True, made["api_key"]), again
+    assert bench.server.get("/v1/models", made["api_key"])["data"] == []
+    with pytest.raises(OSError, match="403"):
+        bench.server.post("/v1/models", {"model_name": "bge-m3", "model_type": "embedding"}, made["api_key"])
+    with pytest.raises(OSError, match="401"):
+        bench.server.get("/v1/models", ACCOUNTS["user_config"][0]["api_keys"][0])  # type: ignore[index]
+    assert bench.info()["models"] == []
 
 
 def test_first_admin(bench: Bench) -> None:

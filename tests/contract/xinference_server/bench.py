@@ -123,9 +123,10 @@ class Bench:
         """What users of the models send; before 3.0 a key of the accounts' file, and nothing without accounts."""
         if not self.server.auth:
             return ""
-        if self.server.old:
+        keys = json.loads(self.credentials.read_text()).get("api_keys", {}) if self.credentials.exists() else {}
+        if self.server.old and not keys:
             return str(ACCOUNTS["user_config"][1]["api_keys"][0])  # type: ignore[index]
-        return str(json.loads(self.credentials.read_text())["api_keys"]["dify"]["key"])
+        return str(keys["dify"]["key"])
 
     def ready(self) -> set[str]:
         return {row["uid"] for row in self.info(gather=[])["models"] if row["state"] == "ready"}

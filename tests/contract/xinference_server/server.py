@@ -98,7 +98,8 @@ class Server:
         where = ["-H", "127.0.0.1", "-p", str(self.port)]
         accounts: list[str] = []
         if self.auth and self.old:
-            self.accounts.write_text(json.dumps(ACCOUNTS))
+            if not self.accounts.exists():
+                self.accounts.write_text(json.dumps(ACCOUNTS))
             accounts = ["--auth-config", str(self.accounts)]
         if self.workers:
             self._spawn("supervisor", "xinference-supervisor", *where, "--supervisor-port", str(self._supervisor_port), *accounts)

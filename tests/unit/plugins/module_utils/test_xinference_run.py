@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import stat
 import threading
 from typing import Any
@@ -391,3 +392,41 @@ def test_two_models_of_one_registration(world: World, words: str) -> None:
     world.standin.handle = handle
     rows = world.converge([MODELS[2], dict(MODELS[2], uid="again")])
     assert [row["state"] for row in rows.values()] == ["ready", "ready"]
+
+
+def test_accounts_before_3_0_are_written_to_the_file_that_the_server_reads(tmp_path: pathlib.Path) -> None:
+    world = World(tmp_path)
+    world.down = True
+    path = tmp_path / "accounts.json"
+    planned = set_up(world, accounts_file=str(path), check_mode=True)
+    assert planned.changed and planned.ready and not path.exists() and not world.credentials.exists()
+    first = set_up(world, accounts_file=str(path))
+    assert (first.changed, first.ready, first.reachable, first.auth) == (True, True, False, None)
+    assert re.fullmatch("sk-[a-zA-Z0-9]{13}", first.api_key)
+    content = json.loads(path.read_text())
+    assert [(user["username"], user["permissions"], user["api_keys"]) for user in content["user_config"]] == [
+        ("admin", ["admin"], []),
+        ("dify", ["models:list", "models:read"], [first.api_key]),
+    ]
+    assert content["user_config"][0]["password"] == json.loads(world.credentials.read_text())["admin"]["password"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (path, world.credentials)} == {0o600}
+    again = set_up(world, accounts_file=str(path))
+    assert (again.changed, again.api_key, again.accounts_digest) == (False, first.api_key, first.accounts_digest)
+    # Cut off between the two files.
+    path.unlink()
+    repaired = set_up(world, accounts_file=str(path))
+    assert (repaired.changed, repaired.api_key) == (True, first.api_key) and repaired.accounts_digest != first.accounts_digest
+    given = set_up(world, accounts_file=str(path), password="another password")
+    assert given.changed and given.accounts_digest != repaired.accounts_digest
+    assert not set_up(world, accounts_file=str(path)).changed
+    with pytest.raises(XinferenceError, match="take api_keys.dify out of"):
+        set_up(world, accounts_file=str(path), rotate=["api_key"])
+
+
+def test_the_user_of_the_key_is_never_the_administrator(tmp_path: pathlib.Path) -> None:
+    world = World(tmp_path)
+    world.down = True
+    path = tmp_path / "accounts.json"
+    set_up(world, accounts_file=str(path), username="dify")
+    assert [user["username"] for user in json.loads(path.read_text())["user_config"]] == ["dify", "dify-inference"]
+    assert not set_up(world, accounts_file=str(path), username="dify").changed
