@@ -14,6 +14,8 @@ import difflib
 import re
 import typing as t
 
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._secrets import is_public_default
+
 _LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^}]*))?")
 _BARE = re.compile(r"^[A-Za-z0-9_./:,@%+=*{}()?&~^;!\[\]|<>-]*$")
@@ -58,6 +60,8 @@ SECRET_RULES = [
     SecretRule("PLUGIN_DAEMON_KEY", {"PLUGIN_DAEMON_KEY": "{}"}),
     SecretRule("PLUGIN_DIFY_INNER_API_KEY", {"PLUGIN_DIFY_INNER_API_KEY": "{}"}),
     SecretRule("WEAVIATE_API_KEY", {"WEAVIATE_API_KEY": "{}", "WEAVIATE_AUTHENTICATION_APIKEY_ALLOWED_KEYS": "{}"}, length=32),
+    SecretRule("QDRANT_API_KEY", {"QDRANT_API_KEY": "{}"}, length=32),
+    SecretRule("PGVECTOR_PASSWORD", {"PGVECTOR_PASSWORD": "{}", "PGVECTOR_POSTGRES_PASSWORD": "{}"}, length=32, permanent=True),
     SecretRule("DIFY_AGENT_API_TOKEN", {"DIFY_AGENT_API_TOKEN": "{}", "AGENT_BACKEND_API_TOKEN": "{}"}),
     SecretRule("DIFY_AGENT_SERVER_SECRET_KEY", {"DIFY_AGENT_SERVER_SECRET_KEY": "{}"}, kind="key32"),
     SecretRule("DIFY_AGENT_SHELLCTL_AUTH_TOKEN", {"DIFY_AGENT_SHELLCTL_AUTH_TOKEN": "{}", "SHELLCTL_AUTH_TOKEN": "{}"}),
@@ -137,14 +141,22 @@ def check_names(settings: dict[str, t.Any], known: set[str]) -> None:
         raise EnvRefused("dify_env: " + "; ".join(problems))
 
 
-def secret_settings(secrets: dict[str, str], known: set[str]) -> dict[str, str]:
-    """Every variable that must carry a secret, as far as this release has it."""
+def broker_url(settings: dict[str, t.Any]) -> str:
+    """Where Celery finds Redis, as a template for the password. Database 1, as in every release."""
+    host, port = text_of(settings.get("REDIS_HOST")) or "redis", text_of(settings.get("REDIS_PORT")) or "6379"
+    scheme = "rediss" if text_of(settings.get("REDIS_USE_SSL")) == "true" else "redis"
+    return f"{scheme}://{text_of(settings.get('REDIS_USERNAME'))}:{{}}@{host}:{port}/1"
+
+
+def secret_settings(secrets: dict[str, str], known: set[str], others: dict[str, t.Any] | None = None) -> dict[str, str]:
+    """Every variable that must carry a secret, as far as this release has it. ``others`` say where Redis is."""
     settings = {}
     for rule in SECRET_RULES:
         if rule.name in secrets:
             for variable, template in rule.variables.items():
                 if variable in known or rule.always:
-                    settings[variable] = template.format(secrets[rule.name])
+                    shape = broker_url(others or {}) if variable == "CELERY_BROKER_URL" else template
+                    settings[variable] = shape.format(secrets[rule.name])
     return settings
 
 
@@ -157,9 +169,23 @@ def text_of(value: t.Any) -> str:
     return str(value)
 
 
-def render(example: str, settings: dict[str, t.Any]) -> str:
-    """The example with ``settings`` put in; names it lacks follow at the end, sorted."""
-    left = {name: text_of(value) for name, value in settings.items()}
+def profiles(example: str, more: t.Iterable[str], without: t.Iterable[str] = ()) -> str:
+    """``COMPOSE_PROFILES`` of the example, still with its references, plus and minus some."""
+    shipped = [part for part in parse(example).get("COMPOSE_PROFILES", "").split(",") if part]
+    kept = [part for part in shipped if not any(name == part or part.endswith(f":-{name}}}") for name in without)]
+    return ",".join(kept + [name for name in more if name not in kept])
+
+
+def public_in_use(found: dict[str, str]) -> list[str]:
+    """Permanent secrets of a ``.env`` that is there and whose values are public: the services already keep them."""
+    return sorted(variable for rule in SECRET_RULES if rule.permanent for variable in rule.variables if is_public_default(found.get(variable, "")))
+
+
+def render(example: str, settings: dict[str, t.Any], raw: dict[str, str] | None = None) -> str:
+    """The example with ``settings`` put in; names it lacks follow at the end, sorted. ``raw`` values are for Compose to interpolate."""
+    raw = raw or {}
+    left = {name: f"{name}={quote(name, text_of(value))}" for name, value in settings.items()}
+    left.update({name: f"{name}={value}" for name, value in raw.items()})
     lines = []
     done = set()
     for line in example.splitlines():
@@ -167,14 +193,14 @@ def render(example: str, settings: dict[str, t.Any]) -> str:
         name = match.group(1) if match else None
         if name in left:
             # A name repeated further down would win over this line: it is written each time.
-            lines.append(f"{name}={quote(name, left[name])}")
+            lines.append(left[name])
             done.add(name)
         else:
             lines.append(line.rstrip())
     rest = sorted(set(left) - done)
     if rest:
         lines += ["", "# Not in this release's .env.example, set by the dify role"]
-        lines += [f"{name}={quote(name, left[name])}" for name in rest]
+        lines += [left[name] for name in rest]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -192,9 +218,12 @@ __all__ = [
     "SECURE_SETTINGS",
     "EnvRefused",
     "SecretRule",
+    "broker_url",
     "check_names",
     "known_names",
     "parse",
+    "profiles",
+    "public_in_use",
     "public_leftovers",
     "quote",
     "references",

@@ -21,6 +21,7 @@ DATABASES = ("db_postgres", "db", "db_mysql")
 _TOP = re.compile(r"^([A-Za-z_][\w.-]*):")
 _SERVICE = re.compile(r"^ {2}([A-Za-z_][\w.-]*):")
 _KEY = re.compile(r"^ {4}([A-Za-z_][\w.-]*):")
+_IMAGE = re.compile(r"^ {4}image:\s*[\"']?([^\s\"'#]+)")
 _ENV_ITEM = re.compile(r"^\s*(?:-\s*)?(?:(?:path|env_file):\s*)?[\"']?(?:\./)?\.env[\"']?\s*$")
 
 
@@ -32,6 +33,7 @@ class Layout(t.NamedTuple):
     health_checked: tuple[str, ...]
     reads_env: bool  # containers read the whole .env; else only names of the compose file's list reach them
     one_shot: tuple[str, ...]
+    images: dict[str, str]  # by service, as the compose file names them
     database: str  # service of the database that comes with the release, "" when there is none
 
 
@@ -43,6 +45,7 @@ def read(compose_text: str) -> Layout:
     section = ""
     service = ""
     keys: dict[str, set[str]] = {}
+    images: dict[str, str] = {}
     reads_env = False
     for line in compose_text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -62,6 +65,9 @@ def read(compose_text: str) -> Layout:
         key = _KEY.match(line)
         if key and service:
             keys[service].add(key.group(1))
+            image = _IMAGE.match(line)
+            if image:
+                images[service] = image.group(1)
     if not keys:
         raise ValueError("the compose file has no services")
     return Layout(
@@ -70,6 +76,7 @@ def read(compose_text: str) -> Layout:
         health_checked=tuple(name for name, has in keys.items() if "healthcheck" in has),
         reads_env=reads_env,
         one_shot=tuple(name for name in ONE_SHOT if name in keys),
+        images=images,
         database=next((name for name in DATABASES if name in keys), ""),
     )
 

@@ -17,10 +17,14 @@ import re
 import shutil
 import tarfile
 import tempfile
+import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_layout
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
 
 COMPOSE_FILE = "docker-compose.yaml"
+# A clone with the whole history of Dify is some hundred megabytes.
+CLONE_SECONDS = 900
 
 
 class ReleaseError(Exception):
@@ -54,9 +58,23 @@ def is_initialized(home: str, version: str) -> bool:
 
 
 def install(
-    home: str, version: str, url: str | None = None, src: str | None = None, checksum: str | None = None, validate_certs: bool = True, timeout: int = 60
+    home: str,
+    version: str,
+    urls: t.Sequence[str] = (),
+    src: str | None = None,
+    checksum: str | None = None,
+    validate_certs: bool = True,
+    timeout: int = 60,
+    git: str | None = None,
 ) -> None:
-    """Bring the release into its place. Raises :class:`ReleaseError`; then nothing of it is left behind."""
+    """Bring the release into its place. Raises :class:`ReleaseError`; then nothing of it is left behind.
+
+    :param urls: addresses of the same archive, asked in order.
+    :param src: folder or archive on this host; wins over the others.
+    :param git: repository with the version as a tag; wins over ``urls``.
+    :param checksum: of the archive, or ``commit:<id>`` with ``git``. A folder is taken as it is.
+    :param timeout: seconds without a byte.
+    """
     releases = os.path.join(home, "releases")
     try:
         os.makedirs(releases, mode=0o755, exist_ok=True)
@@ -69,7 +87,7 @@ def install(
     except OSError as error:
         raise ReleaseError(f"{home} cannot be prepared: {error}") from error
     try:
-        found = _obtain(work, url, src, checksum, validate_certs, timeout)
+        found = _obtain(work, version, urls, src, checksum, validate_certs, timeout, git)
         _share_volumes(found, os.path.join(home, "volumes"))
         place = release_path(home, version)
         os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
@@ -82,20 +100,56 @@ def install(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _obtain(work: str, url: str | None, src: str | None, checksum: str | None, validate_certs: bool, timeout: int) -> str:
+def _obtain(work: str, version: str, urls: t.Sequence[str], src: str | None, checksum: str | None, validate_certs: bool, timeout: int, git: str | None) -> str:
     """The ``docker`` folder of the release, somewhere below ``work``."""
     if src and os.path.isdir(src):
         origin = src if os.path.isfile(os.path.join(src, COMPOSE_FILE)) else os.path.join(src, "docker")
         if not os.path.isfile(os.path.join(origin, COMPOSE_FILE)):
             raise ReleaseError(f"{src} holds no docker/{COMPOSE_FILE}; give the folder of a Dify release.")
         return str(shutil.copytree(origin, os.path.join(work, "docker"), symlinks=True))
-    archive = src or os.path.join(work, "release.tar.gz")
-    if not src:
-        _download(str(url), archive, validate_certs, timeout)
-    elif not os.path.isfile(archive):
-        raise ReleaseError(f"{src} does not exist on this host.")
-    _check(archive, checksum, url or str(src))
-    return _unpack(archive, os.path.join(work, "tree"), url or str(src))
+    if src:
+        if not os.path.isfile(src):
+            raise ReleaseError(f"{src} does not exist on this host.")
+        _check(src, checksum, src)
+        return _unpack(src, os.path.join(work, "tree"), src)
+    if git:
+        return _clone(git, version, os.path.join(work, "tree"), checksum)
+    refused = []
+    for number, url in enumerate(urls):
+        archive, tree = (os.path.join(work, f"{name}-{number}") for name in ("archive", "tree"))
+        try:
+            _download(url, archive, validate_certs, timeout)
+            _check(archive, checksum, url)
+            return _unpack(archive, tree, url)
+        except ReleaseError as error:
+            refused.append(str(error))
+    raise ReleaseError(" ".join(refused))
+
+
+def _clone(repository: str, version: str, tree: str, checksum: str | None) -> str:
+    """The ``docker`` folder of a tag, without the history where the server can leave it out."""
+    if shutil.which("git") is None:
+        raise ReleaseError("dify_release_git needs git on this host; install it, or take the release from an archive (dify_release_url).")
+    if checksum and not checksum.startswith("commit:"):
+        raise ReleaseError("dify_release_checksum: with dify_release_git, write commit:<id>, the commit that the tag must name.")
+    for depth in (["--depth", "1"], []):  # plain web servers cannot leave the history out
+        shutil.rmtree(tree, ignore_errors=True)
+        # Nobody is there to be asked for a password.
+        argv = ["git", "-c", "core.askPass=true", "-c", "advice.detachedHead=false", "clone", "--quiet", "--branch", version, *depth, "--", repository, tree]
+        status, _unused, errors = run_command(argv, CLONE_SECONDS)
+        if status == 0 or "shallow" not in errors:
+            break
+    if status != 0:
+        raise ReleaseError(
+            f"Tag {version} could not be cloned from {repository}: {' '.join(errors.split())[-400:] or status}. Check dify_release_git and dify_version, "
+            "or take the release from an archive (dify_release_url)."
+        )
+    found = run_command(["git", "-C", tree, "rev-parse", "HEAD"], 60)[1].strip()
+    if checksum and found != checksum[len("commit:") :].lower():
+        raise ReleaseError(f"Tag {version} of {repository} is commit {found}, expected {checksum[len('commit:') :]}. Nothing was unpacked.")
+    if not os.path.isfile(os.path.join(tree, "docker", COMPOSE_FILE)):
+        raise ReleaseError(f"Tag {version} of {repository} holds no docker/{COMPOSE_FILE}: it is no release of Dify.")
+    return os.path.join(tree, "docker")
 
 
 def _download(url: str, target: str, validate_certs: bool, timeout: int) -> None:

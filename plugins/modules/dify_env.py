@@ -41,6 +41,20 @@ options:
     description: Variables set by the user; they win over O(settings) and are refused when the release does not know them.
     type: dict
     default: {}
+  secret_settings:
+    description: As O(user_settings), for values that nobody shall read, for example V(S3_SECRET_KEY). Never shown, never logged.
+    type: dict
+    default: {}
+  profiles:
+    description: Compose profiles to run beside those of the release's own C(COMPOSE_PROFILES).
+    type: list
+    elements: str
+    default: []
+  without_profiles:
+    description: Compose profiles of the release's C(COMPOSE_PROFILES) to leave out.
+    type: list
+    elements: str
+    default: []
   known_names:
     description: Names to accept although no file of the release mentions them.
     type: list
@@ -94,6 +108,9 @@ def main() -> None:
             "secrets_file": {"type": "path", "required": True, "no_log": False},
             "settings": {"type": "dict", "default": {}},
             "user_settings": {"type": "dict", "default": {}},
+            "secret_settings": {"type": "dict", "default": {}, "no_log": True},
+            "profiles": {"type": "list", "elements": "str", "default": []},
+            "without_profiles": {"type": "list", "elements": "str", "default": []},
             "known_names": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -112,12 +129,23 @@ def main() -> None:
     module.no_log_values.update(secrets.values())
 
     known = _dify_env.known_names(example, compose, more, params["known_names"])
+    given = {**params["user_settings"], **params["secret_settings"]}
+    in_use = _dify_env.public_in_use(_dify_env.parse(before))
+    if in_use:
+        module.fail_json(
+            msg=f"{target} is there, and {', '.join(in_use)} in it is a public default that the services already keep. Change it in the service first "
+            "(DB_PASSWORD: ALTER ROLE in the database), put the new value into dify_secrets, and remove this .env. SECRET_KEY: remove this .env; "
+            "a new one signs everybody out. Nothing was changed."
+        )
     try:
-        _dify_env.check_names(params["user_settings"], known)
+        _dify_env.check_names(given, known)
         settings = {name: value for name, value in {**_dify_env.SECURE_SETTINGS, **params["settings"]}.items() if name in known}
-        settings.update(params["user_settings"])
-        settings.update(_dify_env.secret_settings(secrets, known))
-        text = _dify_env.render(example, settings)
+        settings.update(given)
+        settings.update(_dify_env.secret_settings(secrets, known, settings))
+        raw = {}
+        if (params["profiles"] or params["without_profiles"]) and "COMPOSE_PROFILES" not in given:
+            raw["COMPOSE_PROFILES"] = _dify_env.profiles(example, params["profiles"], params["without_profiles"])
+        text = _dify_env.render(example, settings, raw)
     except _dify_env.EnvRefused as error:
         module.fail_json(msg=str(error))
     leftovers = [] if module.check_mode and not secrets else _dify_env.public_leftovers(text, example, compose)
@@ -127,7 +155,7 @@ def main() -> None:
     old, new = _dify_env.parse(before), _dify_env.parse(text)
     difference = Difference()
     for name in sorted(set(old) | set(new)):
-        hide = name in _dify_env.SECRET_VARIABLES or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))
+        hide = name in _dify_env.SECRET_VARIABLES or name in params["secret_settings"] or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))
         difference.add(name, new.get(name), old.get(name), secret=hide)
     mode = os.stat(target).st_mode & 0o777 if before else 0o600
     difference.add("mode", "0600", f"{mode:04o}")

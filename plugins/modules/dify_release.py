@@ -34,10 +34,20 @@ options:
     type: str
     required: true
   url:
-    description: Archive (C(.tar.gz)) of the release; C(docker/) may lie at any depth. Not needed with O(src).
+    description: Archive (C(.tar.gz)) of the release; C(docker/) may lie at any depth. Not needed with O(src) or O(git).
+    type: str
+  mirrors:
+    description: More addresses of the same archive, asked in order when O(url) does not give it.
+    type: list
+    elements: str
+    default: []
+  git:
+    description:
+      - Git repository that has the release as a tag called O(version). Used instead of O(url). Needs git on the host.
+      - O(checksum) is then V(commit:<id>), the commit that the tag must name.
     type: str
   checksum:
-    description: Expected checksum of the archive, as C(sha256:<hex>) or plain SHA-256.
+    description: Expected checksum of the archive, as C(sha256:<hex>) or plain SHA-256. With O(git), V(commit:<id>).
     type: str
   src:
     description: Folder on this host that holds a release (the one with C(docker/) in it), or a C(.tar.gz). Used instead of O(url).
@@ -102,6 +112,10 @@ layout:
       type: list
       elements: str
       sample: []
+    images:
+      description: Images by service, as the compose file names them.
+      type: dict
+      sample: {api: "langgenius/dify-api:1.16.1"}
     database:
       description: Service of the database that comes with the release, empty when there is none.
       type: str
@@ -126,12 +140,14 @@ def main() -> None:
             "home": {"type": "path", "required": True},
             "version": {"type": "str", "required": True},
             "url": {"type": "str"},
+            "mirrors": {"type": "list", "elements": "str", "default": []},
+            "git": {"type": "str"},
             "checksum": {"type": "str"},
             "src": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
         },
-        required_one_of=[("url", "src")],
+        required_one_of=[("url", "src", "git")],
         supports_check_mode=True,
     )
     params = module.params
@@ -143,7 +159,8 @@ def main() -> None:
             install(
                 params["home"],
                 params["version"],
-                url=params["url"],
+                urls=[address for address in [params["url"], *params["mirrors"]] if address],
+                git=params["git"],
                 src=params["src"],
                 checksum=params["checksum"],
                 validate_certs=params["validate_certs"],

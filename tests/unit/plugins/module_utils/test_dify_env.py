@@ -81,3 +81,30 @@ def test_values_come_back_as_they_went_in(value):
 def test_line_breaks_are_refused():
     with pytest.raises(env.EnvRefused, match="X: the value contains a line break"):
         env.quote("X", "a\nb")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "redis://:{}@redis:6379/1"),
+        ({"REDIS_HOST": "cache.example.com", "REDIS_PORT": 6380, "REDIS_USERNAME": "dify", "REDIS_USE_SSL": True}, "rediss://dify:{}@cache.example.com:6380/1"),
+    ],
+)
+def test_the_broker_is_where_redis_is(settings, url):
+    assert env.broker_url(settings) == url
+    found = env.secret_settings(SECRETS, env.known_names(EXAMPLE, COMPOSE), settings)
+    assert found["CELERY_BROKER_URL"] == url.format(SECRETS["REDIS_PASSWORD"])
+
+
+def test_profiles_keep_their_references():
+    example = "COMPOSE_PROFILES=${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},collaboration\n"
+    assert env.profiles(example, ["certbot"]) == "${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},collaboration,certbot"
+    assert env.profiles(example, [], ["postgresql", "weaviate"]) == "collaboration"
+    assert env.profiles("A=1\n", ["certbot"]) == "certbot"
+    assert env.render(example, {}, {"COMPOSE_PROFILES": "${A:-b},c"}) == "COMPOSE_PROFILES=${A:-b},c\n"
+
+
+def test_public_values_that_services_already_keep_are_found():
+    assert env.public_in_use(env.parse(EXAMPLE)) == ["DB_PASSWORD"]
+    assert env.public_in_use({"SECRET_KEY": "sk-9f73s3ljTXVcMT3Blb3ljTqtsKiGHXVcMT3BlbkFJLK7U"}) == ["SECRET_KEY"]
+    assert env.public_in_use({"REDIS_PASSWORD": "difyai123456"}) == []  # the next start replaces it

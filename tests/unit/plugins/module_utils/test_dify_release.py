@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import stat
+import subprocess
 import tarfile
 
 import pytest
@@ -116,3 +117,41 @@ def test_folder_is_taken_as_it_is(tmp_path):
     install(str(tmp_path / "dify"), "1.16.1", src=str(tmp_path / "checkout"))
     assert is_initialized(str(tmp_path / "dify"), "1.16.1")
     assert (source / "docker-compose.yaml").exists()
+
+
+def test_a_mirror_stands_in_for_an_address_that_fails(tmp_path, release):
+    home = str(tmp_path / "dify")
+    (tmp_path / "torn.tar.gz").write_bytes(pathlib.Path(release).read_bytes()[:90])
+    addresses = [f"file://{tmp_path}/none.tar.gz", f"file://{tmp_path}/torn.tar.gz"]
+    with pytest.raises(ReleaseError, match=r"could not be downloaded from .*none.*torn.*cannot be unpacked"):
+        install(home, "1.16.1", urls=addresses)
+    install(home, "1.16.1", urls=[*addresses, f"file://{release}"])
+    assert is_installed(home, "1.16.1")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    tree = tmp_path / "repository"
+    (tree / "docker").mkdir(parents=True)
+    (tree / "docker" / "docker-compose.yaml").write_text(COMPOSE)
+    person = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "."], [*person, "commit", "-qm", "x"], ["tag", "1.16.1"]):
+        subprocess.run(["git", *words], cwd=tree, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout.strip()
+    return str(tree), commit
+
+
+def test_a_tag_is_cloned_and_held_to_its_commit(tmp_path, repository):
+    home, (tree, commit) = str(tmp_path / "dify"), repository
+    with pytest.raises(ReleaseError, match=f"is commit {commit}, expected 0000"):
+        install(home, "1.16.1", git=tree, checksum="commit:" + "0" * 40)
+    install(home, "1.16.1", git=tree, checksum=f"commit:{commit}")
+    assert is_installed(home, "1.16.1")
+    assert os.listdir(f"{home}/releases/1.16.1") == ["docker"]
+
+
+def test_a_tag_or_repository_that_is_not_there_is_named(tmp_path, repository):
+    with pytest.raises(ReleaseError, match=r"Tag 9\.9\.9 could not be cloned.*dify_release_git"):
+        install(str(tmp_path / "dify"), "9.9.9", git=repository[0])
+    with pytest.raises(ReleaseError, match="commit:<id>"):
+        install(str(tmp_path / "dify"), "1.16.1", git=repository[0], checksum="sha256:00")

@@ -1,0 +1,103 @@
+"""A fleet of its own for Dify's role: two hosts with Docker, and the services host that looks on from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleet import Fleet
+from tests.fleet.checks.playbook import ROOT, Run, run_playbook
+from tests.fleet.config import Settings
+
+KEEP = os.environ.get("FLEET_KEEP") == "1"
+LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "dify.yml"
+LOGS = ROOT / ".cache" / "fleet-dify-logs"
+
+WATCH = Path(__file__).with_name("watch.py")
+SITE = ("site.yml", "--tags", "dify", "--limit")
+
+Play = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Hosts made anew, with Docker. FLEET_KEEP=1 uses the ones that are up, and leaves them up."""
+    environment = {
+        **os.environ,
+        "FLEET_NAME": os.environ.get("FLEET_DIFY_NAME", "difyrole"),
+        "FLEET_SUBNET": os.environ.get("FLEET_DIFY_SUBNET", "10.213.86.0/24"),
+        "FLEET_STATE": str(ROOT / ".cache" / "fleet-dify"),
+    }
+    made = Fleet(Settings.from_environment(environment))
+    made.prepare()
+    if not KEEP:
+        made.down()
+    made.up(LAYOUT)
+    made.images()
+    yield made
+    if not KEEP:
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def play(fleet: Fleet) -> Play:
+    """Run a playbook on the fleet; logs stay in .cache/fleet-dify-logs."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    count = 0
+
+    def run(playbook: str, *arguments: str) -> Run:
+        nonlocal count
+        count += 1
+        log = LOGS / f"{count:02d}-{Path(playbook).stem}.log"
+        found = run_playbook(fleet.inventory, playbook, *arguments, log=log)
+        print(f"\n{log.name}: {' '.join([playbook, *arguments])[:300]}: exit status {found.rc} after {found.seconds:.0f} s")
+        return found
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def docker(play: Play) -> None:
+    """Docker on both hosts: what comes after it is Dify's."""
+    run = play("site.yml", "--tags", "docker")
+    assert run.rc == 0, run.text[-3000:]
+
+
+@contextmanager
+def watched(fleet: Fleet, host: str, pause: float) -> Iterator[dict[str, Any]]:
+    """What the services host sees of ``host`` meanwhile; filled in at the end."""
+    seen: dict[str, Any] = {}
+    fleet.ssh("svc", f"cat >/tmp/watch.py <<'END'\n{WATCH.read_text()}\nEND", check=True)
+    fleet.ssh("svc", f"sudo systemd-run --quiet --unit=watch python3 /tmp/watch.py {fleet.address(host)} {pause} /tmp/watch.json", check=True)
+    try:
+        yield seen
+    finally:
+        fleet.ssh("svc", "sudo systemctl stop watch", check=True)
+        seen.update(json.loads(fleet.ssh("svc", "cat /tmp/watch.json", check=True).stdout))
+        print(f"\n{host} from outside: {json.dumps(seen)}")
+
+
+def running(fleet: Fleet, host: str) -> str:
+    """Which containers run, and since when."""
+    command = "sudo docker ps -q --no-trunc | xargs -r sudo docker inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}}' | sort"
+    return fleet.ssh(host, command, check=True).stdout
+
+
+def secrets(fleet: Fleet, host: str) -> dict[str, str]:
+    text = fleet.ssh(host, "sudo cat /opt/dify/secrets.json 2>/dev/null").stdout
+    return json.loads(text) if text else {}
+
+
+@pytest.fixture(scope="session")
+def first(fleet: Fleet, play: Play, docker: None) -> tuple[Run, dict[str, Any]]:
+    """The first run on a bare host, and what could be seen of it from outside, every 100 ms."""
+    with watched(fleet, "dify1", 0.1) as seen:
+        run = play(*SITE, "dify1")
+    assert run.rc == 0, run.messages("dify1")
+    return run, seen
