@@ -54,6 +54,37 @@ def with_weights(models: t.Iterable[t.Mapping[str, t.Any]], mount: str, results:
     return launched
 
 
+def weights_in_bundle(models: t.Iterable[t.Mapping[str, t.Any]], bundled: t.Iterable[t.Mapping[str, t.Any]], url: str) -> list[dict[str, t.Any]]:
+    """The declared weights as files of a bundle, each with its checksum; what is not in the bundle stays as it is.
+
+    :param models: for the module ``model_weights``.
+    :param bundled: ``weights`` of the bundle's manifest.
+    :param url: where the bundle's folder of weights is served.
+    """
+
+    def key(entry: t.Mapping[str, t.Any], kind: str = "huggingface") -> tuple[t.Any, ...]:
+        kind = str(entry.get("source") or kind)
+        revision = entry.get("revision") or {"huggingface": "main", "modelscope": "master"}.get(kind, "")
+        where = entry.get("repo") if kind in ("huggingface", "modelscope") else entry.get("url")
+        return kind, where, revision, tuple(entry.get("allow") or ()), tuple(entry.get("ignore") or ())
+
+    known = {key(entry): entry for entry in bundled}
+    result = []
+    for model in models:
+        found = known.get(key(model))
+        if not found:
+            result.append(dict(model))
+            continue
+        entry = {"name": model["name"], "source": "http", "url": f"{url.rstrip('/')}/{found['folder']}"}
+        files = [dict(file) for file in found["files"]]
+        if model.get("source") == "http" and model.get("sha256"):  # one archive, to be unpacked
+            entry.update(url=f"{entry['url']}/{files[0]['path']}", sha256=files[0]["sha256"])
+        else:
+            entry["files"] = files
+        result.append(entry)
+    return result
+
+
 def folder_of(model: t.Mapping[str, t.Any]) -> str:
     return str(_mapping(model).get("name") or model.get("uid"))
 
@@ -65,4 +96,4 @@ def _mapping(model: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return dict(weights) if isinstance(weights, t.Mapping) else {}
 
 
-__all__ = ["folder_of", "weights_of", "with_weights"]
+__all__ = ["folder_of", "weights_in_bundle", "weights_of", "with_weights"]

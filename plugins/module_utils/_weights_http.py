@@ -129,12 +129,12 @@ class Web:
         self.requests: list[str] = []  # appending is atomic
 
     def open(self, url: str, headers: dict[str, str] | None = None, token: str | None = None, method: str = "GET") -> Answer:
-        """One request with its redirects; the token is sent to the first host only."""
+        """One request with its redirects; the token is sent to the first host only. One with a space in it names its scheme itself."""
         host = urllib.parse.urlsplit(url).netloc
         for _hop in range(10):
             send = dict(headers or {})
             if token and urllib.parse.urlsplit(url).netloc == host:
-                send["Authorization"] = "Bearer " + token
+                send["Authorization"] = token if " " in token else "Bearer " + token
             self.requests.append(f"{method} {shown(url)}")
             answer = self.opener(url, send, method)
             location = answer.headers.get("location")

@@ -1,0 +1,1 @@
+"""The whole chain from a bundle, with every upstream shut."""
