@@ -121,8 +121,7 @@ class Builder:
                     if blob.data:
                         items[path] = Item(path, blob.digest, blob.size, data=blob.data)
                     else:
-                        url, repository = self.registry.blob_url(blob), blob.repository
-                        items.setdefault(path, Item(path, blob.digest, blob.size, url, lambda repository=repository: self.registry.token(repository) or None))  # type: ignore[misc]
+                        items.setdefault(path, Item(path, blob.digest, blob.size, self.registry.blob_url(blob), self._token_of(blob.repository)))
                 chosen[name] = digest
             except BundleError as error:
                 self.problems.append(str(error))
@@ -133,6 +132,10 @@ class Builder:
             generated("images/oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"})),
             generated("images/index.json", json.dumps(index, indent=2, sort_keys=True)),
         ]
+
+    def _token_of(self, repository: str) -> t.Callable[[], t.Optional[str]]:
+        """Asked for when the download begins: a token does not live as long as a bundle takes."""
+        return lambda: self.registry.token(repository) or None
 
     def _image(self, name: str) -> str:
         locked = self.lock["images"].get(name)
@@ -287,8 +290,8 @@ class Builder:
                 self.problems.append(str(error))
                 continue
             for file in locked["files"]:
-                url = file_url(source, locked["commit"], file["path"])
-                items.append(Item(f"weights/{folder}/{file['path']}", file["digest"], file["size"], url, lambda source=source: source.token))  # type: ignore[misc]
+                url, token = file_url(source, locked["commit"], file["path"]), source.token
+                items.append(Item(f"weights/{folder}/{file['path']}", file["digest"], file["size"], url, lambda token=token: token))  # type: ignore[misc]
         return items
 
     # Fetching
