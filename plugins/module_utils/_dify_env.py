@@ -181,6 +181,13 @@ def public_in_use(found: dict[str, str]) -> list[str]:
     return sorted(variable for rule in SECRET_RULES if rule.permanent for variable in rule.variables if is_public_default(found.get(variable, "")))
 
 
+def public_of_store(values: dict[str, str], store: str) -> list[str]:
+    """Credentials of the chosen vector store that are still a public default. Other stores do not run, and theirs open nothing."""
+    prefix = store.upper().replace("-", "_") + "_"
+    words = ("PASSWORD", "KEY", "CREDENTIALS", "TOKEN")
+    return sorted(name for name, value in values.items() if name.startswith(prefix) and any(word in name for word in words) and is_public_default(value))
+
+
 def render(example: str, settings: dict[str, t.Any], raw: dict[str, str] | None = None) -> str:
     """The example with ``settings`` put in; names it lacks follow at the end, sorted. ``raw`` values are for Compose to interpolate."""
     raw = raw or {}
@@ -225,6 +232,7 @@ __all__ = [
     "profiles",
     "public_in_use",
     "public_leftovers",
+    "public_of_store",
     "quote",
     "references",
     "render",

@@ -153,6 +153,12 @@ def main() -> None:
         module.fail_json(msg=f"{', '.join(leftovers)}: would keep a value that stands in Dify's public example. Is {params['secrets_file']} complete?")
 
     old, new = _dify_env.parse(before), _dify_env.parse(text)
+    store = [] if module.check_mode and not secrets else _dify_env.public_of_store(new, new.get("VECTOR_STORE", ""))
+    if store:
+        module.fail_json(
+            msg=f"{', '.join(store)}: the chosen vector store {new['VECTOR_STORE']} would run on a public default. Give a value of your own in "
+            "dify_env_secrets, to the variables of its server as well (see the release's .env.example)."
+        )
     difference = Difference()
     for name in sorted(set(old) | set(new)):
         hide = name in _dify_env.SECRET_VARIABLES or name in params["secret_settings"] or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))

@@ -22,6 +22,12 @@ LOGS = ROOT / ".cache" / "fleet-dify-logs"
 WATCH = Path(__file__).with_name("watch.py")
 SITE = ("site.yml", "--tags", "dify", "--limit")
 
+# A host as it was before Dify; Docker stays.
+WIPE = (
+    "sudo docker ps -aq | xargs -r sudo docker rm -f >/dev/null; sudo docker network prune -f >/dev/null;"
+    " sudo rm -rf /opt/dify; sudo docker images -q | xargs -r sudo docker rmi -f >/dev/null 2>&1; true"
+)
+
 Play = Callable[..., Run]
 
 

@@ -43,6 +43,22 @@ def test_one_changed_setting_recreates_only_those_who_read_it(fleet: Fleet, play
     assert page == "200", "nginx does not find the new containers"
 
 
+def test_new_containers_behind_the_same_nginx_are_found(fleet: Fleet, play: Play, first: tuple[Run, dict[str, Any]]) -> None:
+    def started() -> str:
+        return next(line for line in running(fleet, "dify1").splitlines() if line.startswith("/dify-nginx-1 "))
+
+    assert play(*SITE, "dify1").rc == 0
+    before = started()
+    # The api and its like are made anew for this, nginx is not.
+    run = play(*SITE, "dify1", "-e", json.dumps({"dify_proxies": {"no_proxy": "models.example.com"}}))
+    assert run.rc == 0, run.messages("dify1")
+    after = started()
+    assert before.split()[1] == after.split()[1], "nginx was made anew, so this proves nothing"
+    page = fleet.ssh("svc", f"curl -s -o /dev/null -w '%{{http_code}}' http://{fleet.address('dify1')}/console/api/setup").stdout
+    assert page == "200", "nginx does not find the new containers"
+    assert play(*SITE, "dify1").rc == 0
+
+
 # variables, what the message has to say
 FAULTS = [
     pytest.param({"dify_env": {"LOG_LEVLE": "DEBUG"}}, ["LOG_LEVLE", "did you mean LOG_LEVEL"], id="unknown name"),
@@ -88,6 +104,7 @@ def test_a_service_that_does_not_get_healthy_is_named_with_its_last_words(fleet:
     message = run.messages("dify1")
     print(message[:2500])
     assert run.rc == 2 and "Not healthy:" in message and "worker" in message
+    assert "Look further with" in message
     run = play(*SITE, "dify1")
     assert run.rc == 0, run.messages("dify1")
 

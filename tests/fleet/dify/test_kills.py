@@ -12,14 +12,10 @@ from pathlib import Path
 
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT
-from tests.fleet.dify.conftest import LOGS, SITE, Play, secrets
+from tests.fleet.dify.conftest import LOGS, SITE, WIPE, Play, secrets
 
 KILLS = int(os.environ.get("FLEET_DIFY_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_DIFY_SEED", "20260101"))
-WIPE = (
-    "sudo docker ps -aq | xargs -r sudo docker rm -f >/dev/null; sudo docker network prune -f >/dev/null;"
-    " sudo rm -rf /opt/dify; sudo docker images -q | xargs -r sudo docker rmi -f >/dev/null 2>&1; true"
-)
 
 
 def kill_after(fleet: Fleet, seconds: float, host: str, log: Path) -> str:

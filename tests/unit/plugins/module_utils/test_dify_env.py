@@ -108,3 +108,11 @@ def test_public_values_that_services_already_keep_are_found():
     assert env.public_in_use(env.parse(EXAMPLE)) == ["DB_PASSWORD"]
     assert env.public_in_use({"SECRET_KEY": "sk-9f73s3ljTXVcMT3Blb3ljTqtsKiGHXVcMT3BlbkFJLK7U"}) == ["SECRET_KEY"]
     assert env.public_in_use({"REDIS_PASSWORD": "difyai123456"}) == []  # the next start replaces it
+
+
+def test_the_chosen_store_must_not_run_on_a_public_default():
+    values = {"CHROMA_AUTH_CREDENTIALS": "difyai123456", "CHROMA_HOST": "chroma", "QDRANT_API_KEY": "difyai123456", "OPENSEARCH_PASSWORD": "admin"}
+    assert env.public_of_store(values, "chroma") == ["CHROMA_AUTH_CREDENTIALS"]
+    assert env.public_of_store(values, "opensearch") == ["OPENSEARCH_PASSWORD"]
+    assert env.public_of_store({**values, "CHROMA_AUTH_CREDENTIALS": "MyOwnValue1"}, "chroma") == []
+    assert env.public_of_store(values, "weaviate") == []
