@@ -113,6 +113,11 @@ def free_bytes(path: str) -> int:
     return state.f_bavail * state.f_frsize
 
 
+def reader() -> tuple[int, int] | None:
+    """User and group that became root: they may fetch a backup, all of which is encrypted."""
+    return (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if os.environ.get("SUDO_UID", "0") != "0" else None
+
+
 def newest(folder: str, product: str, host: str) -> str | None:
     """Path of the newest backup of a product and host in a folder."""
     names = [name for name in (os.listdir(folder) if os.path.isdir(folder) else []) if plan.complete(name, product, host)]
@@ -164,4 +169,4 @@ def retain(folder: str, product: str, host: str, keep: int, keep_days: int) -> l
     return gone
 
 
-__all__ = ["MANIFEST", "SIGNATURE", "Writer", "free_bytes", "newest", "read", "retain", "tree_size", "unpack", "unpack_folders"]
+__all__ = ["MANIFEST", "SIGNATURE", "Writer", "free_bytes", "newest", "read", "reader", "retain", "tree_size", "unpack", "unpack_folders"]

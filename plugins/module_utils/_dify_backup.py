@@ -109,7 +109,10 @@ def _start_again(found: Found, pause: Hold, hold: bool) -> None:
     try:
         pause.release()
         if hold:
-            docker("start", *[container.id for container in found.containers if container.state == "running"])
+            # Also those that an interrupted upgrade had stopped.
+            docker("start", *[container.id for container in found.containers if container.service not in plan.ONE_SHOT])
+            # It remembers addresses, and those that were stopped may have got others.
+            docker("restart", *[container.id for container in found.containers if container.service == "nginx"])
     except BackupError:
         pass  # the error that led here says more
 

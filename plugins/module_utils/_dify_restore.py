@@ -265,12 +265,25 @@ def undo(home: str, project: str, wait: float) -> bool:
     if os.path.exists(ready):
         os.unlink(ready)
     if replaced:
-        stack = Stack(project, os.path.join(home, "releases", replaced, "docker"))
-        wanted = [name for name in stack.services() if name not in plan.ONE_SHOT]
-        stack.up(wanted, wait, f"Starting what was there before (Dify {replaced})")
+        start(home, project, replaced, wait)
     if os.path.exists(undoing):
         os.unlink(undoing)
     return bool(replaced)
+
+
+def start(home: str, project: str, version: str, wait: float) -> None:
+    """Start a version as its files say, and wait until it answers: no setting of the inventory's comes in between."""
+    stack = Stack(project, os.path.join(home, "releases", version, "docker"))
+    services = [name for name in stack.services() if name not in plan.ONE_SHOT]
+    stack.up(services, wait, f"Starting Dify {version} as it was")
+    if "nginx" in services:
+        # It remembers addresses; containers that were only stopped may have got others.
+        stack.compose("restart", "nginx")
+        address = stack.compose("port", "nginx", stack.env().get("NGINX_PORT") or "80").strip().replace("0.0.0.0", "127.0.0.1")
+        try:
+            wait_until_ready(DifyClient(JsonClient(f"http://{address}", open_url_transport(), timeout=30)), version, wait)
+        except WaitTimeout as error:
+            raise BackupError(f"Dify {version} was started as it was, and does not answer at {address}: {error}") from error
 
 
 def commit(home: str) -> bool:
@@ -297,4 +310,4 @@ def state(home: str) -> dict[str, t.Any]:
     return {"state": "none"}
 
 
-__all__ = ["commit", "drill", "prepare", "read", "state", "switch", "undo"]
+__all__ = ["commit", "drill", "prepare", "read", "start", "state", "switch", "undo"]

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import time
@@ -20,6 +22,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_env i
 PROJECT_LABEL = "com.docker.compose.project"
 OVERRIDE = "docker-compose.override.yaml"
 STOP_SECONDS = 30
+LOCK = "/run/llmops-dify.lock"
 
 
 class Container(t.NamedTuple):
@@ -38,6 +41,39 @@ def docker(*arguments: str, timeout: float = 120, what: str = "") -> str:
         said = (errors or out).strip()[-600:] or ("timed out" if status == 124 else "no message")
         raise BackupError(f"{what or 'docker ' + ' '.join(arguments[:4])} failed ({status}): {said}")
     return out
+
+
+@contextlib.contextmanager
+def alone(seconds: float = 900) -> t.Iterator[None]:
+    """One backup, restore or upgrade at a time on a host: what a killed play began goes on there, and is waited for."""
+    until = time.monotonic() + seconds
+    with open(LOCK, "a", encoding="utf-8") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise BackupError(f"Another backup, restore or upgrade runs on this host for {seconds:.0f} s. Try again when it is done.") from error
+                time.sleep(1)
+        yield
+
+
+def wait_for_others(project: str, seconds: float = 900) -> None:
+    """Wait for Compose commands on the project that a killed play left running: two at once fail each other."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(_is_compose_of(number, project) for number in os.listdir("/proc") if number.isdigit()):
+        time.sleep(1)
+
+
+def _is_compose_of(number: str, project: str) -> bool:
+    try:
+        with open(f"/proc/{number}/cmdline", "rb") as handle:
+            words = handle.read().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return False
+    # `docker compose` runs its plugin under the plugin's own name.
+    return any(word.endswith(("docker-compose", "docker")) for word in words[:1]) and "compose" in words[:2] and project in words and "--project-name" in words
 
 
 def containers(project: str) -> list[Container]:
@@ -250,4 +286,17 @@ class Hold:
             raise BackupError(f"Not every service goes on after the backup: {'; '.join(problems)}. Run site.yml.")
 
 
-__all__ = ["Container", "Database", "Hold", "OVERRIDE", "Stack", "containers", "docker", "remove_project", "wait_for_health"]
+__all__ = [
+    "LOCK",
+    "OVERRIDE",
+    "Container",
+    "Database",
+    "Hold",
+    "Stack",
+    "alone",
+    "containers",
+    "docker",
+    "remove_project",
+    "wait_for_health",
+    "wait_for_others",
+]

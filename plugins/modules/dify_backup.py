@@ -117,11 +117,8 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils import _bac
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_backup
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_plan import space_problem
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError, check_key
-
-
-def reader() -> tuple[int, int] | None:
-    """The account that became root: it may fetch the backup, which is encrypted."""
-    return (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if os.environ.get("SUDO_UID", "0") != "0" else None
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_store import reader
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import alone
 
 
 def main() -> None:
@@ -153,8 +150,10 @@ def main() -> None:
             parts = [*(f"database-{name}" for name in (found.database.existing() if found.database else [])), "settings"]
             parts += [f"volume-{name}" for name in found.volumes]
             module.exit_json(changed=True, version=found.version, backup=folder, bytes=needed, parts=parts, removed=[])
-        made = _dify_backup.create(found, folder, host, params["key"], params["hold"], reader())
-        removed = store.retain(folder, "dify", host, params["keep"], params["keep_days"])
+        with alone():
+            # Looked at again: what was waited for may have changed it.
+            made = _dify_backup.create(_dify_backup.look(params["home"], params["project"]), folder, host, params["key"], params["hold"], reader())
+            removed = store.retain(folder, "dify", host, params["keep"], params["keep_days"])
     except (BackupError, OSError, ValueError) as error:
         module.fail_json(msg=f"Dify was not backed up: {error}")
     module.exit_json(

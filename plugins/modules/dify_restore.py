@@ -134,6 +134,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_restore as restore
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import alone
 
 
 def find(params: dict) -> str:
@@ -186,7 +187,8 @@ def main() -> None:
     )
     params = module.params
     try:
-        result = run(params, module.check_mode)
+        with alone():
+            result = run(params, module.check_mode)
         stands = restore.state(params["home"]) if os.path.isdir(params["home"]) else {"state": "none"}
     except (BackupError, OSError, ValueError) as error:
         module.fail_json(msg=f"Restoring Dify, step {params['step']}: {error}")

@@ -1,0 +1,197 @@
+"""What was written through Dify is there after whatever happens. The tests of this file build on each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Fleet
+from tests.fleet.checks.playbook import ROOT
+from tests.fleet.dify_data import data
+from tests.fleet.dify_data.conftest import Play
+
+OLD, NEW = "1.9.2", "1.16.1"
+KEY = "a key for these tests only"
+BACKUP = ["--limit", "dify1", "-e", f"dify_backup_key='{KEY}'"]
+UPGRADE = ["--limit", "gpu1,dify1", "-e", f"dify_backup_key='{KEY}'", "-e", f"dify_version={NEW}", "-e", "dify_upgrade_image_space_gib=1"]
+KILLS = int(os.environ.get("FLEET_DATA_KILLS", "10"))
+
+Known = dict[str, dict[str, str]]
+
+# A new index is forbidden, so the new version's migration fails as a real one does.
+FORBID = """CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no index today'; END $$;
+CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION forbid();"""
+ALLOW = "DROP EVENT TRIGGER forbid; DROP FUNCTION forbid();"
+
+
+def same(fleet: Fleet, host: str, known: Known) -> None:
+    assert data.fingerprint(fleet, host) == known["data"]
+    assert data.secrets(fleet, host).items() >= known["secrets"].items()
+
+
+@pytest.fixture(scope="session")
+def known(fleet: Fleet, play: Play) -> Known:
+    """Dify 1.9.2 with models, credentials and a knowledge base, and what they look like."""
+    play("site.yml", "--limit", "gpu1,dify1", "-e", f"dify_version={OLD}")
+    if not data.client_of(fleet, "dify1").call("GET", "/datasets?page=1&limit=20")["data"]:
+        data.write_knowledge(fleet, "dify1", "kept")
+    found = data.fingerprint(fleet, "dify1")
+    print(f"\nwritten: {data.summary(found)}")
+    return {"data": found, "secrets": data.secrets(fleet, "dify1")}
+
+
+def test_a_second_run_and_a_reboot_keep_it(fleet: Fleet, play: Play, known: Known) -> None:
+    again = play("site.yml", "--limit", "gpu1,dify1", "-e", f"dify_version={OLD}")
+    assert again.recap["dify1"].changed == 0
+    same(fleet, "dify1", known)
+    fleet.reboot("dify1")
+    play("site.yml", "--limit", "gpu1,dify1", "-e", f"dify_version={OLD}")
+    same(fleet, "dify1", known)
+
+
+def test_a_downgrade_is_refused(fleet: Fleet, play: Play, known: Known) -> None:
+    before = data.running_since(fleet, "dify1")
+    run = play("upgrade.yml", *UPGRADE, "-e", "dify_version=1.9.1", expected=2)
+    assert "no way back" in run.messages("dify1"), run.messages("dify1")
+    assert data.running_since(fleet, "dify1") == before
+
+
+@pytest.mark.parametrize("point", ["backup", "start", "migration", "registration"])
+def test_a_failed_upgrade_goes_back_to_the_old_version_with_the_old_data(fleet: Fleet, play: Play, known: Known, point: str) -> None:
+    more: list[str] = []
+    api = f"langgenius/dify-api:{NEW}"
+    if point == "backup":
+        more = ["-e", "dify_backup_rsync_target=nobody@127.0.0.1:/nowhere"]
+    if point == "start":
+        fleet.ssh("dify1", f"sudo docker pull -q {api} busybox:latest; sudo docker tag busybox:latest {api}", check=True, timeout=600)
+    if point == "migration":
+        data._in_database(fleet, "dify1", "dify", FORBID)
+    if point == "registration":
+        more = ["-e", json.dumps({"dify_xinference_plugin": {"id": "langgenius/xinference", "version": "9.9.9", "source": "package", "package": "/nowhere"}})]
+    try:
+        run = play("upgrade.yml", *UPGRADE, "-e", "dify_wait_timeout=90", *more, expected=2)
+    finally:
+        if point == "start":
+            fleet.ssh("dify1", f"sudo docker rmi {api}; sudo docker pull -q {api}", timeout=600)
+        if point == "migration":
+            data._in_database(fleet, "dify1", "dify", ALLOW)
+    said = run.messages("dify1")
+    print(said[:900])
+    assert f"{OLD} runs again" in said
+    assert data.version(fleet, "dify1") == OLD
+    same(fleet, "dify1", known)
+
+
+def test_an_upgrade_killed_at_random_points_converges(fleet: Fleet, play: Play, known: Known) -> None:
+    chance = random.Random(os.environ.get("FLEET_DATA_SEED", "7"))
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(fleet.inventory), "upgrade.yml", *UPGRADE]
+    for number in range(KILLS):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+        seconds = chance.uniform(8, 75)
+        time.sleep(seconds)
+        ended = process.poll()
+        if ended is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        state = fleet.ssh("dify1", "sudo cat /opt/dify/.upgrade.json 2>/dev/null").stdout.strip() or "no upgrade under way"
+        print(f"kill {number + 1} after {seconds:.0f} s ({'ended before' if ended is not None else 'killed'}): {state[:160]}")
+    play("upgrade.yml", *UPGRADE)
+    assert data.version(fleet, "dify1") == NEW
+    same(fleet, "dify1", known)
+
+
+def test_the_new_version_is_found_as_declared(fleet: Fleet, play: Play, known: Known) -> None:
+    again = play("site.yml", "--limit", "gpu1,dify1")
+    assert again.recap["dify1"].changed == 0, [result["task"] for result in again.results if result["changed"]]
+    assert play("upgrade.yml", *UPGRADE).recap["dify1"].changed == 0
+
+
+def test_backup_and_drill_leave_the_stack_alone(fleet: Fleet, play: Play, known: Known) -> None:
+    play("backup.yml", *BACKUP)
+    before = data.running_since(fleet, "dify1")
+    run = play("restore.yml", *BACKUP, "-e", "drill=true")
+    print([line for line in run.text.splitlines() if "RPO" in line])
+    assert data.running_since(fleet, "dify1") == before
+    assert fleet.ssh("dify1", "sudo ls -A /opt/dify | grep restore").stdout == ""
+    same(fleet, "dify1", known)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "wrong key", "full disk"])
+def test_what_cannot_be_restored_touches_nothing(fleet: Fleet, play: Play, known: Known, fault: str) -> None:
+    before = data.running_since(fleet, "dify1")
+    backup = data.newest_backup(fleet, "dify1")
+    arguments = [*BACKUP, "-e", f"dify_backup_restore={backup}"]
+    words = {"damaged": "is damaged: database-dify.enc", "wrong key": "another key", "full disk": "are free"}[fault]
+    undo = "true"
+    if fault == "damaged":
+        part = f"{backup}/database-dify.enc"
+        fleet.ssh("dify1", f"sudo cp -a {part} /root/kept; printf x | sudo dd of={part} bs=1 seek=500 conv=notrunc status=none", check=True)
+        undo = f"sudo mv /root/kept {part}"
+    if fault == "wrong key":
+        arguments = ["--limit", "dify1", "-e", "dify_backup_key='not the key at all'", "-e", f"dify_backup_restore={backup}"]
+    if fault == "full disk":
+        # What restoring takes is looked for where it would go: a home on a small disk.
+        fleet.ssh("dify1", "sudo mkdir -p /mnt/small && sudo mount -t tmpfs -o size=60m tmpfs /mnt/small", check=True)
+        arguments += ["-e", "dify_home=/mnt/small"]
+        undo = "sudo umount /mnt/small"
+    run = play("restore.yml", *arguments, expected=2)
+    fleet.ssh("dify1", undo, check=True)
+    said = run.messages("dify1")
+    print(said[:500])
+    assert words in said, said
+    assert data.running_since(fleet, "dify1") == before
+    same(fleet, "dify1", known)
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(fleet: Fleet, play: Play, known: Known) -> None:
+    before = data.running_since(fleet, "dify1")
+    fleet.ssh("dify1", "sudo mkdir -p /mnt/small && sudo mount -t tmpfs -o size=60m tmpfs /mnt/small", check=True)
+    run = play("backup.yml", *BACKUP, "-e", "dify_backup_dir=/mnt/small", expected=2)
+    left = fleet.ssh("dify1", "ls -A /mnt/small; sudo umount /mnt/small").stdout
+    assert "are free" in run.messages("dify1") and left == ""
+    assert data.running_since(fleet, "dify1") == before
+
+
+def test_a_restore_on_another_host_has_the_same(fleet: Fleet, play: Play, known: Known, tmp_path: Path) -> None:
+    play("backup.yml", *BACKUP, "-e", f"dify_backup_fetch_dir={tmp_path}")
+    backup = next(tmp_path.iterdir())
+    run = play("restore.yml", "--limit", "dify2", "-e", f"dify_backup_key='{KEY}'", "-e", f"dify_backup_restore_src={backup}")
+    print(f"restored on a host without Docker in {run.seconds:.0f} s")
+    same(fleet, "dify2", known)
+    assert data.version(fleet, "dify2") == NEW
+
+
+def test_a_restore_whose_stack_does_not_get_healthy_goes_back(fleet: Fleet, play: Play, known: Known) -> None:
+    data.write_knowledge(fleet, "dify1", "after the backup")
+    now = data.fingerprint(fleet, "dify1")
+    # The role cannot bring it up: somebody else has the port.
+    run = play("restore.yml", *BACKUP, "-e", "dify_port=22", expected=2)
+    assert "runs again, as it was" in run.messages("dify1"), run.messages("dify1")
+    assert data.fingerprint(fleet, "dify1") == now
+
+
+def test_a_restore_loses_what_came_after_the_backup_and_nothing_else(fleet: Fleet, play: Play, known: Known) -> None:
+    play("restore.yml", *BACKUP)
+    same(fleet, "dify1", known)
+
+
+def test_teardown_keeps_the_data_until_it_is_told(fleet: Fleet, play: Play, known: Known) -> None:
+    would = play("teardown.yml", "--limit", "dify1", "--check", "-e", "dify_teardown_data=dify1")
+    assert "Would go: container agent_backend" in would.text and "/opt/dify/volumes" in would.text
+    assert data.running_since(fleet, "dify1")
+    play("teardown.yml", "--limit", "dify1")
+    assert data.running_since(fleet, "dify1") == ""
+    play("site.yml", "--limit", "gpu1,dify1")
+    same(fleet, "dify1", known)
+    refused = play("teardown.yml", "--limit", "dify1,dify2", "-e", "dify_teardown_data=dify2", expected=2)
+    assert "Nothing was changed" in refused.messages("dify1")
+    assert fleet.ssh("dify2", "ls /opt/dify 2>&1").stdout.startswith("ls: cannot access")
+    same(fleet, "dify1", known)
