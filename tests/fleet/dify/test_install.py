@@ -114,3 +114,32 @@ def test_an_older_release_is_installed_and_stays(fleet: Fleet, play: Play, docke
         run = play(*SITE, "dify2", "-e", "dify_version=1.9.2")
         assert run.rc == 0, run.messages("dify2")
     assert run.recap["dify2"].changed == 0, "the second run found something to do"
+
+
+def test_what_cannot_run_here_is_rendered_as_upstream_wants_it(fleet: Fleet, play: Play, first: tuple[Run, dict[str, Any]]) -> None:
+    before = running(fleet, "dify1")
+    wanted = {
+        "dify_registry_prefix": "registry.example.com/hub/",
+        "dify_images": {"redis": "redis@sha256:" + "0" * 64},
+        "dify_certbot_domain": "dify.example.com",
+        "dify_certbot_email": "admin@example.com",
+        "dify_vector_store": "qdrant",
+        "dify_env_known_names": ["S3_SECRET_KEY", "STORAGE_TYPE"],
+        "dify_env": {"STORAGE_TYPE": "s3"},
+        "dify_env_secrets": {"S3_SECRET_KEY": "NobodyShallReadThis1"},
+    }
+    run = play(*SITE, "dify1", "--check", "--diff", "-vvv", "-e", json.dumps({**wanted, "dify_env_secrets": {}}))
+    assert run.rc == 0, run.messages("dify1")
+    for words in (
+        'image: "registry.example.com/hub/library/nginx:latest"',
+        'image: "registry.example.com/hub/langgenius/dify-api:1.16.1"',
+        'image: "redis@sha256:' + "0" * 64,
+        "CERTBOT_DOMAIN",
+        "collaboration,certbot",
+        "STORAGE_TYPE",
+    ):
+        assert words in run.text, words
+    assert running(fleet, "dify1") == before
+    # Given in a file, as a vault would: a value on the command line is printed by -vvv itself.
+    hidden = play(*SITE, "dify1", "--check", "--diff", "-e", json.dumps(wanted))
+    assert hidden.rc == 0 and "NobodyShallReadThis1" not in hidden.text
