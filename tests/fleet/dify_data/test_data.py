@@ -95,7 +95,7 @@ def test_an_upgrade_killed_at_random_points_converges(fleet: Fleet, play: Play, 
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(fleet.inventory), "upgrade.yml", *UPGRADE]
     for number in range(KILLS):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
-        seconds = chance.uniform(8, 75)
+        seconds = chance.uniform(8, float(os.environ.get("FLEET_DATA_KILL_SECONDS", "75")))
         time.sleep(seconds)
         ended = process.poll()
         if ended is None:
