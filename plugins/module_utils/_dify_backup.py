@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_plan as plan
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import release_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import Container, Database, Hold, Stack, containers, docker
 
 # Entries of Dify's home that are no part of a backup: ours while something goes on.
@@ -43,10 +44,9 @@ def look(home: str, project: str) -> Found:
     if api is None:
         raise BackupError(f"The project {project} has no container of the service api on this host: there is no Dify to back up. Run site.yml first.")
     folder = api.folder
-    match = re.match(re.escape(home.rstrip("/")) + r"/releases/([^/]+)/docker/?$", folder)
-    if not match:
+    version = release_of(home, folder)
+    if not version:
         raise BackupError(f"Dify runs from {folder}, which is not below {home}/releases; set dify_home to where it is.")
-    version = match.group(1)
     stack = Stack(project, folder)
     env = stack.env()
     if (env.get("DB_TYPE") or "postgresql") != "postgresql":

@@ -35,6 +35,27 @@ def release_path(home: str, version: str) -> str:
     return os.path.join(home, "releases", version, "docker")
 
 
+def release_of(home: str, folder: str) -> str:
+    """Version of the release whose ``docker`` folder this is; empty for a folder that is not below ``home``."""
+    match = re.match(re.escape(home.rstrip("/")) + r"/releases/([^/]+)/docker/?$", folder)
+    return match.group(1) if match else ""
+
+
+def other_release_problem(home: str, running: t.Iterable[str], wanted: str) -> str:
+    """Why this release may not simply be started here; empty when it may.
+
+    ``running``: folders of the containers that are there. Another release would migrate their data, and there is no way back
+    from that but a backup.
+    """
+    others = sorted({release_of(home, folder) for folder in running} - {"", wanted})
+    if not others:
+        return ""
+    return (
+        f"Dify {others[0]} is on this host, and another release changes its data for good. Run upgrade.yml, which backs it up first and goes "
+        f"back when it fails; or keep dify_version at {others[0]}; or set dify_allow_version_change after a backup of your own."
+    )
+
+
 def is_installed(home: str, version: str) -> bool:
     path = release_path(home, version)
     return os.path.isfile(os.path.join(path, COMPOSE_FILE)) and os.path.islink(os.path.join(path, "volumes"))
@@ -226,4 +247,14 @@ def _share_volumes(release: str, volumes: str) -> None:
     os.symlink(volumes, shipped)
 
 
-__all__ = ["COMPOSE_FILE", "ReleaseError", "install", "is_initialized", "is_installed", "layout", "release_path"]
+__all__ = [
+    "COMPOSE_FILE",
+    "ReleaseError",
+    "install",
+    "is_initialized",
+    "is_installed",
+    "layout",
+    "other_release_problem",
+    "release_of",
+    "release_path",
+]

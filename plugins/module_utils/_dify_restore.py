@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 import typing as t
@@ -26,6 +25,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_sea
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient, DifyError, DifyUsageError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_backup import OURS
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import release_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_setup import WaitTimeout, wait_until_ready
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import Database, Stack, containers, docker, remove_project
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import JsonClient, ServerUnreachable, open_url_transport
@@ -198,8 +198,7 @@ def prepare(home: str, project: str, path: str, key: str, port: int, wait: float
 def _running_version(home: str, project: str) -> str:
     """Version of the stack that a restore replaces; empty where there is none."""
     api = next((container for container in containers(project) if container.service == "api"), None)
-    match = re.match(re.escape(home.rstrip("/")) + r"/releases/([^/]+)/docker/?$", api.folder) if api else None
-    return match.group(1) if match else ""
+    return release_of(home, api.folder) if api else ""
 
 
 def _write(path: str, facts: dict[str, t.Any]) -> None:

@@ -11,7 +11,8 @@ short_description: Look for what would stop Dify on this host, before anything i
 version_added: 0.1.0
 author: The llmops.dify_xinference contributors (@llmops)
 description:
-  - Checks that Docker Compose is new enough, that nobody else holds the wanted ports, and that there is space.
+  - Checks that Docker Compose is new enough, that nobody else holds the wanted ports, that there is space, and that no other release
+    of Dify is there, whose data the wanted one would migrate.
   - Fails with everything that was found. Nothing is ever changed.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
@@ -54,6 +55,10 @@ options:
     description: GiB that must be free for images and data before a release is installed.
     type: float
     default: 10.0
+  allow_version_change:
+    description: Whether another release of Dify may be there.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -86,7 +91,7 @@ import shutil
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _ports
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import is_installed
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import is_installed, other_release_problem
 
 # The tags !override and !reset of the role's own Compose file, and Dify's optional env files.
 OLDEST_COMPOSE = (2, 24, 4)
@@ -142,6 +147,7 @@ def main() -> None:
             },
             "version": {"type": "str", "required": True},
             "space_gib": {"type": "float", "default": 10.0},
+            "allow_version_change": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -153,6 +159,12 @@ def main() -> None:
     problems = [problem] if problem else []
     _status, published, _unused = run_command(["docker", "ps", "--format", '{{.Label "com.docker.compose.project"}}\t{{.Names}}\t{{.Ports}}'], 60)
     problems += port_problems(params["ports"], params["project"], published)
+    if not params["allow_version_change"]:
+        api = ["label=com.docker.compose.project=" + params["project"], "label=com.docker.compose.service=api"]
+        listing = ["docker", "ps", "--all", "--filter", api[0], "--filter", api[1], "--format", '{{.Label "com.docker.compose.project.working_dir"}}']
+        _status, folders, _unused = run_command(listing, 60)
+        other = other_release_problem(params["home"], folders.split("\n"), params["version"])
+        problems += [other] if other else []
     if not is_installed(params["home"], params["version"]):
         _status, root, _unused = run_command(["docker", "info", "--format", "{{.DockerRootDir}}"], 60)
         problems += space_problems([root.strip() or "/var/lib/docker", params["home"]], params["space_gib"])

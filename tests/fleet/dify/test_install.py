@@ -64,19 +64,26 @@ def test_new_containers_behind_the_same_nginx_are_found(fleet: Fleet, play: Play
 FAULTS = [
     pytest.param({"dify_env": {"LOG_LEVLE": "DEBUG"}}, ["LOG_LEVLE", "did you mean LOG_LEVEL"], id="unknown name"),
     pytest.param({"dify_port": 8099}, ["8099", "python3", "dify_port"], id="occupied port"),
-    pytest.param({"dify_version": "1.9.2", "dify_release_checksum": "sha256:" + "0" * 64}, ["sha256", "Nothing was unpacked"], id="wrong checksum"),
     pytest.param(
-        {"dify_version": "1.9.2", "dify_release_url": "{{ fleet_services_url }}/archives/damaged.tar.gz"},
+        {"dify_version": "1.9.2", "dify_allow_version_change": True, "dify_release_checksum": "sha256:" + "0" * 64},
+        ["sha256", "Nothing was unpacked"],
+        id="wrong checksum",
+    ),
+    pytest.param(
+        {"dify_version": "1.9.2", "dify_allow_version_change": True, "dify_release_url": "{{ fleet_services_url }}/archives/damaged.tar.gz"},
         ["cannot be unpacked", "damaged"],
         id="corrupt archive",
     ),
     pytest.param(
-        {"dify_version": "1.9.2", "dify_release_git": "{{ fleet_services_url }}/archives/none.git"}, ["none.git", "dify_release_git"], id="no such repository"
+        {"dify_version": "1.9.2", "dify_allow_version_change": True, "dify_release_git": "{{ fleet_services_url }}/archives/none.git"},
+        ["none.git", "dify_release_git"],
+        id="no such repository",
     ),
+    pytest.param({"dify_version": "1.9.2"}, ["Dify 1.16.1 is on this host", "upgrade.yml"], id="another release"),
     pytest.param({"dify_images": {"web": "{{ fleet_services_address }}:5998/langgenius/dify-web:1.16.1"}}, ["5998"], id="unreachable registry"),
     pytest.param({"dify_secrets": {"DB_PASSWORD": "AnotherOne12345"}}, ["DB_PASSWORD", "different value"], id="database password"),
     pytest.param({"dify_secrets": {"SANDBOX_API_KEY": "dify-sandbox"}}, ["SANDBOX_API_KEY", "public default"], id="public default"),
-    pytest.param({"dify_version": "1.9.2", "dify_space_gib": 100000}, ["GiB free", "dify_space_gib"], id="full disk"),
+    pytest.param({"dify_version": "1.9.2", "dify_allow_version_change": True, "dify_space_gib": 100000}, ["GiB free", "dify_space_gib"], id="full disk"),
 ]
 
 

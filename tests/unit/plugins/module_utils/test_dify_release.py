@@ -13,7 +13,14 @@ import subprocess
 import tarfile
 
 import pytest
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import ReleaseError, install, is_initialized, is_installed, release_path
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import (
+    ReleaseError,
+    install,
+    is_initialized,
+    is_installed,
+    other_release_problem,
+    release_path,
+)
 
 COMPOSE = "services:\n  init_permissions:\n    image: busybox\n  api: {}\n"
 
@@ -155,3 +162,18 @@ def test_a_tag_or_repository_that_is_not_there_is_named(tmp_path, repository):
         install(str(tmp_path / "dify"), "9.9.9", git=repository[0])
     with pytest.raises(ReleaseError, match="commit:<id>"):
         install(str(tmp_path / "dify"), "1.16.1", git=repository[0], checksum="sha256:00")
+
+
+@pytest.mark.parametrize(
+    ("running", "said"),
+    [
+        ([], ""),
+        (["/opt/dify/releases/1.16.1/docker"], ""),
+        (["/srv/somebody/dify/docker", ""], ""),  # its ports say what there is to say
+        (["/opt/dify/releases/1.9.2/docker"], "Dify 1.9.2 is on this host"),
+    ],
+)
+def test_another_release_is_left_to_the_upgrade(running, said):
+    problem = other_release_problem("/opt/dify/", running, "1.16.1")
+    assert said in problem
+    assert ("upgrade.yml" in problem) == bool(said)
