@@ -37,7 +37,7 @@ def fleet() -> Iterator[Fleet]:
     environment = {
         **os.environ,
         "FLEET_NAME": os.environ.get("FLEET_DIFY_NAME", "difyrole"),
-        "FLEET_SUBNET": os.environ.get("FLEET_DIFY_SUBNET", "10.213.86.0/24"),
+        "FLEET_SUBNET": os.environ.get("FLEET_DIFY_SUBNET", "10.213.88.0/24"),
         "FLEET_STATE": str(ROOT / ".cache" / "fleet-dify"),
     }
     made = Fleet(Settings.from_environment(environment))
