@@ -20,8 +20,7 @@ WORK = ROOT / ".cache" / "fleet-airgap"
 BUNDLE = WORK / "bundle"
 LOCK = WORK / "bundle.lock.json"
 HOSTS = ("gpu1", "dify1")
-# Over the fleet's apt proxy, as the hosts would: each package is fetched once for all runs.
-SOURCES = {f"debian-{suite}": [{"url": "http://deb.debian.org/debian", "suite": suite, "components": ["main"]}] for suite in ("bookworm", "trixie")}
+SUITES = ("bookworm", "trixie")
 
 HUB = """
 set -e
@@ -63,7 +62,11 @@ def play(fleet: Fleet, name: str, playbook: str, *arguments: str) -> Run:
 def build(fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Run:
     monkeypatch.setenv("http_proxy", f"http://{fleet.services_address()}:3142")
     monkeypatch.setenv("no_proxy", fleet.services_address())
-    settings = {"bundle_systems": list(SOURCES), "bundle_distribution_sources": SOURCES, "bundle_lock": str(LOCK)}
+    # Where a host's own packages come from, over the fleet's apt proxy: each is fetched once for all runs.
+    ask = "apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$'"
+    url = fleet.ssh("gpu1", ask, check=True).stdout.strip()
+    sources = {f"debian-{suite}": [{"url": url, "suite": suite, "components": ["main"]}] for suite in SUITES}
+    settings = {"bundle_systems": list(sources), "bundle_distribution_sources": sources, "bundle_lock": str(LOCK)}
     return play(fleet, name, "bundle.yml", "-e", json.dumps(settings), *arguments)
 
 
