@@ -82,7 +82,7 @@ venv-importer:
 lint: venv ## yamllint, ruff, mypy, ansible-lint, arguments of roles, changelog, documents, Galaxy's importer
 	@$(STAGE) yamllint $(VENV)/bin/yamllint --strict .
 	@$(STAGE) ruff $(VENV)/bin/ruff check .
-	@$(STAGE) mypy $(VENV)/bin/mypy plugins/module_utils tests/fleet tests/tools
+	@$(STAGE) mypy $(VENV)/bin/mypy plugins/module_utils tests/fleet tests/tools tests/chaos tests/bench
 	@$(STAGE) 'role arguments' $(PY) -m tests.tools.role_arguments
 	@$(STAGE) documents $(PY) -m tests.tools.readme_commands
 	@$(STAGE) ansible-lint $(VENV)/bin/ansible-lint --offline --strict --nocolor

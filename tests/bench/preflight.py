@@ -7,17 +7,15 @@ FLEET_KEEP=1 uses hosts that are up and leaves them up.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.fleet import Fleet
-from tests.fleet.checks.playbook import ROOT, run_playbook
-from tests.fleet.config import Settings
+from tests.fleet.checks.playbook import run_playbook
+from tests.fleet.suite import suite_fleet
 
-LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "faults.yml"
 HOSTS = 10
 SETUP = """
 - hosts: gpu_hosts
@@ -29,17 +27,11 @@ SETUP = """
 
 
 def main(rounds: int) -> int:
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "FLEET_NAME": "preflight",
-            "FLEET_SUBNET": os.environ.get("FLEET_PREFLIGHT_SUBNET", "10.213.80.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / "fleet-preflight"),
-        }
-    )
-    fleet = Fleet(settings)
-    fleet.prepare()
-    fleet.up(LAYOUT)
+    with suite_fleet("preflight", "faults.yml") as fleet:
+        return measure(fleet, rounds)
+
+
+def measure(fleet: Fleet, rounds: int) -> int:
     names = [name for name in fleet.hosts() if name != "svc"][:HOSTS]
     limit = ("--limit", ",".join(names))
     plain, ours = [], []
@@ -62,8 +54,6 @@ def main(rounds: int) -> int:
         f"preflight.yml on {len(names)} hosts: {statistics.median(ours):.1f} s, ansible.builtin.setup: {statistics.median(plain):.1f} s (medians of {rounds}); "
         f"{ratio:.2f}x (goal: 3x)"
     )
-    if os.environ.get("FLEET_KEEP") != "1":
-        fleet.down()
     return 0
 
 

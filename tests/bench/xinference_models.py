@@ -91,7 +91,7 @@ def seconds_of(lines: list[dict[str, object]], name: str) -> list[float]:
 def nothing_to_do(folder: pathlib.Path, rounds: int) -> None:
     with Standin() as server:
         play(folder, [module_task("launch", server.url, folder, MODELS, concurrency=20)])
-        uri = {"name": "uri", "ansible.builtin.uri": {"url": server.url + "/v1/models"}}
+        uri: dict[str, object] = {"name": "uri", "ansible.builtin.uri": {"url": server.url + "/v1/models"}}
         lines = play(folder, [task for _round in range(rounds) for task in (uri, module_task("module", server.url, folder, MODELS))])
         changed = [line for line in lines if line["task"] == "module" and line["changed"]]
         module, bare = statistics.median(seconds_of(lines, "module")), statistics.median(seconds_of(lines, "uri"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,11 @@ import pytest
 
 from tests.chaos.serving import Server, seconds_until_serving
 from tests.fleet import Fleet
-from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
+from tests.fleet import images as container_images
+from tests.fleet.checks.playbook import ROOT, Run
+from tests.fleet.suite import suite_fleet
 
-KEEP = os.environ.get("FLEET_KEEP") == "1"
 TABLE = ROOT / ".cache" / "chaos" / "faults.md"
-Play = Callable[..., Run]
 
 
 class Faults:
@@ -49,7 +47,7 @@ def faults() -> Iterator[Faults]:
     log = TABLE.with_suffix(".json")
     older = [tuple(row) for row in json.loads(log.read_text())] if log.exists() else []
     measured = {row[:2] for row in kept.rows}
-    kept.rows = [row for row in older if row[:2] not in measured] + kept.rows  # type: ignore[misc]
+    kept.rows = [row for row in older if row[:2] not in measured] + kept.rows
     log.write_text(json.dumps(kept.rows))
     TABLE.write_text(kept.table())
     print(f"\n{kept.table()}in {TABLE}")
@@ -57,40 +55,9 @@ def faults() -> Iterator[Faults]:
 
 def made(layout: str, images: list[str]) -> Iterator[Fleet]:
     """A fleet named after its layout."""
-    name = Path(layout).stem
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "FLEET_NAME": f"chaos-{name}",
-            "FLEET_SUBNET": os.environ.get("FLEET_CHAOS_SUBNET", "10.213.80.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / f"fleet-chaos-{name}"),
-        }
-    )
-    fleet = Fleet(settings)
-    fleet.prepare()
-    if not KEEP:
-        fleet.down()
-    fleet.up(ROOT / "tests/fleet/layouts" / layout)
-    from tests.fleet import images as container_images
-
-    container_images.ensure(f"http://{fleet.services_address()}:5000", only=images)
-    container_images.ensure_models()
-    yield fleet
-    if not KEEP:
-        fleet.down()
-
-
-def player(fleet: Fleet) -> Play:
-    logs = ROOT / ".cache" / "chaos"
-    logs.mkdir(parents=True, exist_ok=True)
-
-    def run(playbook: str, *arguments: str) -> Run:
-        log = logs / f"{time.strftime('%H%M%S')}-{Path(playbook).stem}.log"
-        done = run_playbook(fleet.inventory, playbook, *arguments, log=log)
-        print(f"\n{log.name}: {' '.join([playbook, *arguments])}: exit status {done.rc} after {done.seconds:.0f} s; {done.recap}")
-        return done
-
-    return run
+    with suite_fleet(f"chaos-{Path(layout).stem}", layout, only=images) as fleet:
+        container_images.ensure_models()
+        yield fleet
 
 
 def key_of(fleet: Fleet, host: str) -> str:

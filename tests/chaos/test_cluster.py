@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.conftest import Faults, Play, key_of, kill_a_model, made, player, unchanged
+from tests.chaos.conftest import Faults, key_of, kill_a_model, made, unchanged
 from tests.chaos.serving import Server, seconds_until_serving
 from tests.fleet import Fleet
+from tests.fleet.suite import Play, player
 
 HOSTS = ["head", "node1", "node2"]
 NAME = "4.1.0, supervisor and two workers"
@@ -23,7 +24,7 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def play(fleet: Fleet) -> Play:
-    return player(fleet)
+    return player(fleet, "chaos-cluster")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Faults, Play, key_of, kill_a_model, made, player, unchanged
+from tests.chaos.conftest import Faults, key_of, kill_a_model, made, unchanged
 from tests.chaos.serving import Server
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT
+from tests.fleet.suite import LOGS, Play, player
 
 NAMES = {"alone": "4.1.0, standalone", "old": "0.13.3, standalone with the keeper"}
 MODELS = {"alone": {"embed": "embedding", "rerank": "rerank"}, "old": {"embed": "embedding"}}
@@ -35,7 +36,7 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def play(fleet: Fleet) -> Play:
-    return player(fleet)
+    return player(fleet, "chaos-restarts")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def forget_all(fleet: Fleet, host: str) -> None:
 def test_a_play_that_is_killed_goes_on_where_it_was(fleet: Fleet, play: Play, servers: dict[str, Server], task: str, seconds: float) -> None:
     host = "alone"
     forget_all(fleet, host)
-    log = ROOT / ".cache" / "chaos" / "killed.log"
+    log = LOGS / "chaos-restarts" / "killed.log"
     running = begin(fleet, log, "site.yml", "--limit", host, "--tags", "xinference,models")
     until = time.monotonic() + 900
     while f": {task}]" not in log.read_text(errors="replace"):
@@ -146,7 +147,7 @@ def test_two_controllers_at_once(fleet: Fleet, play: Play, servers: dict[str, Se
     host = "alone"
     nothing = play("models.yml", "--limit", host, "-e", '{"xinference_models": [], "xinference_models_prune": true}')
     assert nothing.rc == 0 and servers[host].names() == [], nothing.text[-2000:]
-    logs = [ROOT / ".cache" / "chaos" / f"controller{number}.log" for number in (1, 2)]
+    logs = [LOGS / "chaos-restarts" / f"controller{number}.log" for number in (1, 2)]
     both = [begin(fleet, log, "models.yml", "--limit", host) for log in logs]
     assert [controller.wait(timeout=900) for controller in both] == [0, 0], [log.read_text(errors="replace")[-1500:] for log in logs]
     assert not servers[host].missing()

@@ -12,10 +12,8 @@ import pytest
 
 from tests.fleet import Fleet, images
 from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
+from tests.fleet.suite import suite_fleet
 
-KEEP = os.environ.get("FLEET_KEEP") == "1"
-LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "airgap.yml"
 WORK = ROOT / ".cache" / "fleet-airgap"
 BUNDLE = WORK / "bundle"
 LOCK = WORK / "bundle.lock.json"
@@ -36,21 +34,10 @@ sudo systemd-run --unit=hub python3 -m http.server 8090 -d /srv/hub
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    environment = {
-        **os.environ,
-        "FLEET_NAME": os.environ.get("FLEET_AIRGAP_NAME", "airgap"),
-        "FLEET_SUBNET": os.environ.get("FLEET_AIRGAP_SUBNET", "10.213.87.0/24"),
-        "FLEET_STATE": str(WORK / "fleet"),
-    }
-    made = Fleet(Settings.from_environment(environment))
-    made.prepare()
-    made.down()
-    made.up(LAYOUT)
-    images.ensure(f"http://{made.services_address()}:5000")
-    made.ssh("svc", HUB, check=True)
-    yield made
-    if not KEEP:
-        made.down()
+    with suite_fleet("airgap", "airgap.yml") as made:
+        images.ensure(f"http://{made.services_address()}:5000")
+        made.ssh("svc", HUB, check=True)
+        yield made
 
 
 def play(fleet: Fleet, name: str, playbook: str, *arguments: str) -> Run:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
-
-KEEP = os.environ.get("FLEET_KEEP") == "1"
-NAME = os.environ.get("FLEET_CHECKS_NAME", "checks")
-LAYOUT = ROOT / os.environ.get("FLEET_CHECKS_LAYOUT", "tests/fleet/layouts/checks.yml")
-
-Play = Callable[..., Run]
+from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play, player, suite_fleet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,42 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """Bare hosts, made anew. FLEET_KEEP=1 uses the ones that are up and leaves them up: for working on a later test."""
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "FLEET_NAME": NAME,
-            "FLEET_SUBNET": os.environ.get("FLEET_CHECKS_SUBNET", "10.213.78.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / f"fleet-{NAME}"),
-        }
-    )
-    made = Fleet(settings)
-    made.prepare()
-    if not KEEP:
-        made.down()
-    made.up(LAYOUT)
-    made.images()
-    yield made
-    if not KEEP:
-        made.down()
+    with suite_fleet("checks", "checks.yml", everything=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def play(fleet: Fleet) -> Play:
-    """Run a playbook on the fleet: ``play("site.yml", "--check")``. Logs stay in .cache/fleet-logs."""
-    logs = ROOT / ".cache" / "fleet-logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    count = 0
-
-    def run(playbook: str, *arguments: str) -> Run:
-        nonlocal count
-        count += 1
-        log = logs / f"{count:02d}-{Path(playbook).stem}.log"
-        run = run_playbook(fleet.inventory, playbook, *arguments, log=log)
-        print(f"\n{log.name}: {' '.join([playbook, *arguments])}: exit status {run.rc} after {run.seconds:.0f} s; {run.recap}")
-        return run
-
-    return run
+    return player(fleet, "checks")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play
 
 GOOD = ["gpu1", "gpu2", "dify1"]
 GPU = ["gpu1", "gpu2"]

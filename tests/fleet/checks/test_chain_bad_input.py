@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play
 
 GOOD_MODEL = {"uid": "chat", "type": "LLM", "name": "tiny-llm", "engine": "transformers", "size": "0_1", "format": "pytorch", "quantization": "none"}
 

@@ -6,8 +6,8 @@ import re
 import time
 
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play
 
 PATIENCE = 300.0
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
 from tests.fleet.standins.nvidia.libcuda import build as build_libcuda
 from tests.fleet.standins.nvidia.profiles import PROFILES, smi_profile
+from tests.fleet.suite import Play
 
 # Without a driver, and apart from the others: nothing runs on it.
 APT = "broken"

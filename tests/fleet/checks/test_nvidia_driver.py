@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
 from tests.fleet.standins.nvidia.hostfiles import STANDIN_ROOT
+from tests.fleet.suite import Play
 
 HOST = "broken"
 OLD, NEW = "580.95.05-1", "580.173.02-1"

@@ -6,7 +6,6 @@ These hosts are a fleet of their own: bare ones, which cost a few seconds each.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
-
-LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "faults.yml"
-KEEP = os.environ.get("FLEET_KEEP") == "1"
-LOGS = ROOT / ".cache" / "fleet-logs"
+from tests.fleet.checks.playbook import Run, run_playbook
+from tests.fleet.suite import LOGS, suite_fleet
 
 # Host to what is found there, neither more nor less: id, status, and words of the message.
 EXPECTED: dict[str, list[tuple[str, str, str]]] = {
@@ -66,25 +61,9 @@ INJECTIONS = {
 
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[Fleet]:
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "FLEET_NAME": "preflight",
-            "FLEET_SUBNET": os.environ.get("FLEET_PREFLIGHT_SUBNET", "10.213.80.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / "fleet-preflight"),
-        }
-    )
-    made = Fleet(settings)
-    made.prepare()
-    if not KEEP:
-        made.down()
-    try:
-        made.up(LAYOUT)
+    with suite_fleet("preflight", "faults.yml") as made:
         inject(made)
         yield made
-    finally:
-        if not KEEP:
-            made.down()
 
 
 def inject(fleet: Fleet) -> None:
@@ -103,9 +82,10 @@ def inject(fleet: Fleet) -> None:
 
 def preflight(fleet: Fleet, tmp_path: Path, *arguments: str) -> tuple[Run, dict]:
     """Run the playbook; returns the run and the JSON that it wrote."""
-    LOGS.mkdir(parents=True, exist_ok=True)
+    logs = LOGS / "preflight"
+    logs.mkdir(parents=True, exist_ok=True)
     written = tmp_path / "preflight.json"
-    run = run_playbook(fleet.inventory, "preflight.yml", "-e", f"gpu_preflight_json={written}", *arguments, log=LOGS / f"preflight{len(arguments)}.log")
+    run = run_playbook(fleet.inventory, "preflight.yml", "-e", f"gpu_preflight_json={written}", *arguments, log=logs / f"preflight{len(arguments)}.log")
     document = json.loads(written.read_text())
     return run, {entry["host"]: entry for entry in document["hosts"]} | {"": document}
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.chaos.serving import Server
 from tests.fleet import Fleet
-from tests.fleet.checks.conftest import Play
 from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play
 
 pytestmark = pytest.mark.long
 

@@ -5,60 +5,41 @@ For make test-all: two hosts of their own take minutes. Joining, leaving and the
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.chaos.conftest import key_of, unchanged
 from tests.chaos.serving import Server, seconds_until_serving
 from tests.fleet import Fleet, images
-from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
+from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import player, suite_fleet
 
 pytestmark = pytest.mark.long
 
 HOSTS = ["head", "node1"]
 CALLS_PER_HOST = 20
-KEEP = os.environ.get("FLEET_KEEP") == "1"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Fleet]:
     """Beside the fleet of the other checks, on a subnet of its own."""
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "FLEET_NAME": "cluster",
-            "FLEET_SUBNET": os.environ.get("FLEET_CLUSTER_SUBNET", "10.213.81.0/24"),
-            "FLEET_STATE": str(ROOT / ".cache" / "fleet-cluster"),
-        }
-    )
-    made = Fleet(settings)
-    made.prepare()
-    if not KEEP:
-        made.down()
-    made.up(ROOT / "tests/fleet/layouts/cluster.yml")
-    images.ensure(f"http://{made.services_address()}:5000", only=["xprobe/xinference"])
-    images.ensure_models()
-    yield made
-    if not KEEP:
-        made.down()
-
-
-def converge(fleet: Fleet, name: str) -> Run:
-    logs = ROOT / ".cache" / "fleet-logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    run = run_playbook(fleet.inventory, "site.yml", "-vvv", "--limit", ",".join(HOSTS), log=logs / f"cluster-{name}.log")
-    print(f"\n{name} run: exit status {run.rc} after {run.seconds:.0f} s; {run.recap}")
-    return run
+    with suite_fleet("cluster", "cluster.yml", only=["xprobe/xinference"]) as made:
+        images.ensure_models()
+        yield made
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Fleet) -> Server:
-    run = converge(cluster, "first")
-    assert run.rc == 0, run.text[-3000:]
+def converge(cluster: Fleet) -> Callable[[], Run]:
+    """``site.yml`` on the cluster alone."""
+    play = player(cluster, "cluster", expected=0)
+    return lambda: play("site.yml", "-vvv", "--limit", ",".join(HOSTS))
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Fleet, converge: Callable[[], Run]) -> Server:
+    converge()
     return Server(f"http://{cluster.address('head')}:9997", {"embed": "embedding", "rerank": "rerank"}, key_of(cluster, "head"))
 
 
@@ -74,8 +55,8 @@ def test_nothing_of_it_answers_beyond_the_clusters_address(cluster: Fleet, serve
     assert Server(server.url, {}).ask("GET", "/v1/models")[0] == 401
 
 
-def test_second_run_changes_nothing_and_is_cheap(cluster: Fleet, server: Server) -> None:
-    second = converge(cluster, "second")
+def test_second_run_changes_nothing_and_is_cheap(cluster: Fleet, server: Server, converge: Callable[[], Run]) -> None:
+    second = converge()
     unchanged(second, HOSTS)
     for host in HOSTS:
         calls = second.module_calls(cluster.address(host))

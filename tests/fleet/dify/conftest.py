@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.checks.playbook import ROOT, Run, run_playbook
-from tests.fleet.config import Settings
-
-KEEP = os.environ.get("FLEET_KEEP") == "1"
-LAYOUT = ROOT / "tests" / "fleet" / "layouts" / "dify.yml"
-LOGS = ROOT / ".cache" / "fleet-dify-logs"
+from tests.fleet.checks.playbook import Run
+from tests.fleet.suite import Play, player, suite_fleet
 
 WATCH = Path(__file__).with_name("watch.py")
 SITE = ("site.yml", "--tags", "dify", "--limit")
@@ -28,44 +23,16 @@ WIPE = (
     " sudo rm -rf /opt/dify; sudo docker images -q | xargs -r sudo docker rmi -f >/dev/null 2>&1; true"
 )
 
-Play = Callable[..., Run]
-
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """Hosts made anew, with Docker. FLEET_KEEP=1 uses the ones that are up, and leaves them up."""
-    environment = {
-        **os.environ,
-        "FLEET_NAME": os.environ.get("FLEET_DIFY_NAME", "difyrole"),
-        "FLEET_SUBNET": os.environ.get("FLEET_DIFY_SUBNET", "10.213.88.0/24"),
-        "FLEET_STATE": str(ROOT / ".cache" / "fleet-dify"),
-    }
-    made = Fleet(Settings.from_environment(environment))
-    made.prepare()
-    if not KEEP:
-        made.down()
-    made.up(LAYOUT)
-    made.images()
-    yield made
-    if not KEEP:
-        made.down()
+    with suite_fleet("dify", "dify.yml", everything=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def play(fleet: Fleet) -> Play:
-    """Run a playbook on the fleet; logs stay in .cache/fleet-dify-logs."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    count = 0
-
-    def run(playbook: str, *arguments: str) -> Run:
-        nonlocal count
-        count += 1
-        log = LOGS / f"{count:02d}-{Path(playbook).stem}.log"
-        found = run_playbook(fleet.inventory, playbook, *arguments, log=log)
-        print(f"\n{log.name}: {' '.join([playbook, *arguments])[:300]}: exit status {found.rc} after {found.seconds:.0f} s")
-        return found
-
-    return run
+    return player(fleet, "dify")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import pytest
 
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import Run
-from tests.fleet.dify.conftest import SITE, Play, running, secrets, watched
+from tests.fleet.dify.conftest import SITE, running, secrets, watched
+from tests.fleet.suite import Play
 
 
 def test_nobody_else_can_claim_it_while_it_is_made(first: tuple[Run, dict[str, Any]]) -> None:

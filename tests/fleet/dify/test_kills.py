@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT
-from tests.fleet.dify.conftest import LOGS, SITE, WIPE, Play, secrets
+from tests.fleet.dify.conftest import SITE, WIPE, secrets
+from tests.fleet.suite import LOGS, Play
 
 KILLS = int(os.environ.get("FLEET_DIFY_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_DIFY_SEED", "20260101"))
@@ -40,7 +41,7 @@ def test_killed_installations_converge_with_the_same_secrets(fleet: Fleet, play:
     first: dict[str, str] = {}
     for number in range(KILLS):
         seconds = chance.uniform(6, 50)
-        task = kill_after(fleet, seconds, "dify2", LOGS / f"kill-{number:02d}.log")
+        task = kill_after(fleet, seconds, "dify2", LOGS / "dify" / f"kill-{number:02d}.log")
         # What was made once stays, whatever is killed later.
         found = secrets(fleet, "dify2")
         print(f"killed after {seconds:4.1f} s at: {task}; {len(found)} secrets")

@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import Run
-from tests.fleet.dify.conftest import SITE, Play, secrets
+from tests.fleet.dify.conftest import SITE, secrets
+from tests.fleet.suite import Play
 
 
 def query(fleet: Fleet, sql: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.fleet import Fleet
-from tests.fleet.dify.conftest import SITE, WIPE, Play
+from tests.fleet.dify.conftest import SITE, WIPE
+from tests.fleet.suite import Play
 
 NAMES = (
     "SECRET_KEY DB_PASSWORD REDIS_PASSWORD SANDBOX_API_KEY PLUGIN_DAEMON_KEY PLUGIN_DIFY_INNER_API_KEY WEAVIATE_API_KEY DIFY_AGENT_API_TOKEN"

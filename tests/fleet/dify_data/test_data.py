@@ -16,7 +16,7 @@ import pytest
 from tests.fleet import Fleet
 from tests.fleet.checks.playbook import ROOT
 from tests.fleet.dify_data import data
-from tests.fleet.dify_data.conftest import Play
+from tests.fleet.suite import Play
 
 OLD, NEW = "1.9.2", "1.16.1"
 KEY = "a key for these tests only"

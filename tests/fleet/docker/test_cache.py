@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.fleet import Fleet
-from tests.fleet.docker.conftest import IMAGES, Play
+from tests.fleet.docker.conftest import IMAGES
+from tests.fleet.suite import Play
 
 CLIENTS = ["old", "new", "n1", "n2", "n3", "n4", "n5", "n6"]
 

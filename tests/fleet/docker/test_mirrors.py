@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import Fleet
-from tests.fleet.docker.conftest import Play
 from tests.fleet.standins.registry import misbehaving
+from tests.fleet.suite import Play
 
 # kind: class, and whether it stays in the configuration
 CLASSES = {
