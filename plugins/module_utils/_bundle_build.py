@@ -24,6 +24,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils import _bun
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _bundle_images as oci
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _bundle_python as python
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle import FORMAT, MANIFEST, BundleError, files_of, sha256_of
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_lock import SECTIONS
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import Runner
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_fetch import Fetch, digest_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_http import Answer, NoAnswer, Web, shown
@@ -31,7 +32,6 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_pl
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_sources import HTTP, LOCAL, Refused, Source, file_url, list_files
 
 PART = ".part"
-SECTIONS = ("debs", "files", "images", "python", "weights")
 _PIP_TIMEOUT = 3600.0
 
 
@@ -380,46 +380,9 @@ class Builder:
         }
 
 
-def read_lock(path: str) -> dict[str, t.Any]:
-    """The lock; empty when there is none. Raises :class:`BundleError` for one that cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lock = json.load(stream)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read as a lock: {error}. Put it back from where you keep it, or remove it to resolve everything anew.") from error
-    if not isinstance(lock, dict) or lock.get("format") != FORMAT:
-        raise BundleError(f"{path} is no lock of this version: remove it to resolve everything anew.")
-    return lock
-
-
-def prune_lock(lock: dict[str, t.Any], wanted: t.Mapping[str, t.Collection[str]]) -> None:
-    """Leave out of the lock what nobody asks for any more."""
-    for section in SECTIONS:
-        for name in list(lock.get(section, {})):
-            if name not in wanted.get(section, ()):
-                del lock[section][name]
-
-
-def write_lock(path: str, lock: t.Mapping[str, t.Any]) -> bool:
-    """Whether it changed."""
-    text = json.dumps(lock, indent=2, sort_keys=True) + "\n"
-    try:
-        with open(path, encoding="utf-8") as stream:
-            if stream.read() == text:
-                return False
-    except OSError:
-        pass
-    with open(path + ".new", "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(path + ".new", path)
-    return True
-
-
 def name_of(url: str) -> str:
     """The file name at the end of an address."""
     return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]) or "file"
 
 
-__all__ = ["Builder", "Item", "MANIFEST", "SECTIONS", "generated", "name_of", "prune_lock", "read_lock", "weights_folder", "write_lock"]
+__all__ = ["Builder", "Item", "MANIFEST", "generated", "name_of", "weights_folder"]

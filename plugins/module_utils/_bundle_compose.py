@@ -8,7 +8,13 @@
 from __future__ import annotations
 
 import re
+import tarfile
 import typing as t
+
+try:
+    import yaml
+except ImportError:  # pragma: no cover
+    yaml = None  # type: ignore[assignment]
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle import BundleError
 
@@ -65,4 +71,28 @@ def images(document: t.Any, values: t.Mapping[str, str]) -> list[str]:
     return sorted(found)
 
 
-__all__ = ["images", "interpolate", "parse_env"]
+def images_of_release(archive: str, settings: t.Mapping[str, str]) -> list[str]:
+    """The images that a release starts with these settings. Raises :class:`BundleError`."""
+    if yaml is None:
+        raise BundleError(
+            "PyYAML is missing on this machine; it came with Ansible's own Python: set ansible_python_interpreter to {{ ansible_playbook_python }}."
+        )
+    found: dict[str, str] = {}
+    try:
+        with tarfile.open(archive) as stream:
+            for member in stream:
+                for name in ("docker/docker-compose.yaml", "docker/.env.example"):
+                    content = stream.extractfile(member) if member.isfile() and ("/" + member.name).endswith("/" + name) else None
+                    if content:
+                        found.setdefault(name, content.read().decode("utf-8"))
+        document = yaml.safe_load(found["docker/docker-compose.yaml"])
+    except (tarfile.TarError, KeyError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BundleError(f"{archive} is no release of Dify: {error}") from error
+    text = found.get("docker/.env.example", "")
+    lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
+    # Before the release's own: what refers to a setting has to see the one that replaces it.
+    values = parse_env(lines + "".join(line + "\n" for line in text.splitlines() if line.partition("=")[0].strip() not in settings))
+    return images(document, values)
+
+
+__all__ = ["images", "images_of_release", "interpolate", "parse_env"]

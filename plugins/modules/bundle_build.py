@@ -216,18 +216,13 @@ images:
 """
 
 import os
-import tarfile
-
-try:
-    import yaml
-except ImportError:
-    yaml = None
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _bundle_compose as compose
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle import BundleError, read, write
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_build import Builder, name_of, prune_lock, read_lock, weights_folder, write_lock
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_build import Builder, name_of, weights_folder
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_compose import images_of_release
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_images import Registry
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_lock import prune_lock, read_lock, write_lock
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_python import requirements_of_plugin
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_http import Web, ansible_opener
@@ -359,7 +354,7 @@ def _resolve(builder: Builder, params: dict) -> tuple[list, dict[str, str]]:
         if not os.path.exists(path):
             continue
         if part == ["dify_release"]:
-            images += compose_images(path, release["env"])
+            images += images_of_release(path, release["env"])
         else:
             python.append({"python_version": plugin["python_version"], "requirements": requirements_of_plugin(path)})
     merged: dict[str, list[str]] = {}
@@ -385,30 +380,6 @@ def _resolve(builder: Builder, params: dict) -> tuple[list, dict[str, str]]:
     if not builder.problems:
         prune_lock(builder.lock, wanted)
     return items, names
-
-
-def compose_images(archive: str, settings: dict) -> list[str]:
-    """The images that a release starts with these settings. Raises :class:`BundleError`."""
-    if yaml is None:
-        raise BundleError(
-            "PyYAML is missing on this machine; it came with Ansible's own Python: set ansible_python_interpreter to {{ ansible_playbook_python }}."
-        )
-    found: dict[str, str] = {}
-    try:
-        with tarfile.open(archive) as stream:
-            for member in stream:
-                for name in ("docker/docker-compose.yaml", "docker/.env.example"):
-                    content = stream.extractfile(member) if member.isfile() and ("/" + member.name).endswith("/" + name) else None
-                    if content:
-                        found.setdefault(name, content.read().decode("utf-8"))
-        document = yaml.safe_load(found["docker/docker-compose.yaml"])
-    except (tarfile.TarError, KeyError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BundleError(f"{archive} is no release of Dify: {error}") from error
-    text = found.get("docker/.env.example", "")
-    lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
-    # Before the release's own: what refers to a setting has to see the one that replaces it.
-    values = compose.parse_env(lines + "".join(line + "\n" for line in text.splitlines() if line.partition("=")[0].strip() not in settings))
-    return compose.images(document, values)
 
 
 if __name__ == "__main__":

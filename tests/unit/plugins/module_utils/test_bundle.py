@@ -141,6 +141,35 @@ def test_the_closure_has_what_a_minimal_system_lacks():
     assert [package.stanza["SHA256"] for package in apt.parse_index(text, "http://b")] == [package.sha256 for package in found]
 
 
+def stanzas(*packages):
+    return apt.parse_index(
+        "\n\n".join(
+            f"{text}\nVersion: 1\nArchitecture: amd64\nFilename: pool/{number}.deb\nSize: 1\nSHA256: {number:064x}" for number, text in enumerate(packages)
+        ),
+        "http://a",
+    )
+
+
+def names_of(wanted, packages):
+    return [package.name for package in apt.closure(wanted, packages)]
+
+
+def test_an_alternative_that_is_there_already_brings_nothing_else():
+    packages = stanzas("Package: engine\nDepends: b, a | b", "Package: a", "Package: b")
+    assert names_of(["engine"], packages) == ["b", "engine"]
+    assert names_of(["engine"], stanzas("Package: engine\nDepends: a | b", "Package: a", "Package: b\nEssential: yes")) == ["engine"]
+
+
+def test_what_every_host_has_also_serves_under_the_names_it_provides():
+    packages = stanzas("Package: engine\nDepends: awk", "Package: mawk\nPriority: required\nProvides: awk\nDepends: libm", "Package: libm")
+    assert names_of(["engine"], packages) == ["engine"]
+
+
+def test_packages_that_need_each_other_under_other_names_come_once():
+    packages = stanzas("Package: engine\nProvides: runtime\nDepends: tool", "Package: cli\nProvides: tool\nDepends: runtime")
+    assert names_of(["engine"], packages) == ["cli", "engine"]
+
+
 def test_a_version_can_be_asked_for_and_a_missing_package_is_named():
     packages = apt.parse_index(INDEX, "http://a")
     assert [package.version for package in apt.closure(["engine=5:9.1.0-1"], packages)] == ["5:9.1.0-1"]
