@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
 import http.client
 import ipaddress
@@ -139,11 +138,8 @@ def resolved(context: Context) -> dict[str, tuple[str, list[str]]]:
 
     def look() -> dict[str, tuple[str, list[str]]]:
         names = _http_probe.host_names(context)
-        pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
-        asked = {name: pool.submit(resolve, name) for name in names}
-        done, dummy = concurrent.futures.wait(asked.values(), timeout=2 * _http_probe.TIMEOUT)
-        pool.shutdown(wait=False)
-        return {name: future.result() if future in done else ("no answer in time", []) for name, future in asked.items()}
+        found = _http_probe.in_time(resolve, names, 2 * _http_probe.TIMEOUT)
+        return {name: found.get(name, ("no answer in time", [])) for name in names}
 
     return context.once("names", look)
 
