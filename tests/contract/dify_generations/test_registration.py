@@ -9,8 +9,10 @@ from __future__ import annotations
 import pathlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient
+import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient, DifyError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_memory import FileMemory
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_models import Registrar
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import XINFERENCE_DEFAULTS, WantedModel
@@ -31,6 +33,7 @@ from tests.contract.dify_generations.world import (
     note,
     reasons,
     repaired_in_one_run,
+    signed_in,
 )
 from tests.fleet.standins.dify import build
 from tests.fleet.standins.dify.lab import Lab
@@ -210,6 +213,40 @@ def test_drift_is_told_without_touching(ready: Dify) -> None:
     assert info["version"] == ready.version
     assert KEY not in str(info)
     note(ready.version, "drift report", "yes")
+
+
+def test_cookies_behind_https_have_other_names_and_every_method_needs_its_token(
+    dify_lab: Callable[..., Lab], version: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that creates (POST), updates (PUT), enables (PATCH), and deletes, where cookies are called ``__Host-...``."""
+    lab = dify_lab(version, console_web_url="https://dify.example.com", console_api_url="https://dify.example.com")
+    dify = Dify(lab, version, tmp_path)
+    who = {**signed_in(dify), "session_file": str(tmp_path / "kept.json")}
+    assert not dify.models(**who).failed
+    lab.console.change_model("qwen3-chat", "llm", model_uid="sec-chat")
+    lab.console.disable_model("whisper", "speech2text")
+    with lab.counted() as requests:
+        done = dify.models(models=dify.wanted(*dify.uids[:-1]), default_models={}, prune=True, **who)
+    assert not done.failed, done.text
+    assert actions(done) == {"qwen3-chat": "update", **({"whisper": "enable"} if dify.keyed else {}), dify.uids[-1]: "delete"}
+    methods = {line.split()[0] for line in requests}
+    assert methods >= ({"GET", "PUT", "PATCH", "DELETE"} if dify.able.credential_records else {"GET", "POST", "DELETE"})
+    if dify.able.login_tokens != "cookies":
+        return
+    assert "__Host-csrf_token" in (tmp_path / "kept.json").read_text()
+    # And without the token, each of them is refused: what passed above was not let through.
+    send = DifyClient._send
+
+    def without(client: DifyClient, method: str, path: str, **more: Any) -> Any:
+        headers = {name: value for name, value in (more.pop("headers", None) or {}).items() if name != "X-CSRF-Token"}
+        return send(client, method, path, headers=headers, **more)
+
+    monkeypatch.setattr(DifyClient, "_send", without)
+    client = DifyClient(JsonClient(lab.url, open_url_transport()), email=lab.email, password=lab.password)
+    calls = {"GET": "/models", "POST": "/models/credentials", "PUT": "/models/credentials", "PATCH": "/models/enable", "DELETE": "/models"}
+    for method, path in calls.items():
+        with pytest.raises(DifyError, match="CSRF token is missing or invalid"):
+            client.workspace(method, client.provider_path(PROVIDER) + path, json=None if method == "GET" else {})
 
 
 def test_two_controllers_at_once(dify: Dify) -> None:
