@@ -247,7 +247,7 @@ class DifyClient:
             return
         self._checked_workspace = wanted
         listed = (self.call("GET", "/workspaces") or {}).get("workspaces") or []
-        current = next((item for item in listed if item.get("current")), {})
+        current: dict[str, t.Any] = next((item for item in listed if item.get("current")), {})
         if current.get("id") != wanted:
             self._checked_workspace = None
             if any(item.get("id") == wanted for item in listed):
