@@ -145,7 +145,7 @@ def test_what_cannot_run_here_is_rendered_as_upstream_wants_it(fleet: Fleet, pla
         "collaboration,certbot",
         "STORAGE_TYPE",
     ):
-        assert words in run.text, words
+        assert words in run.said, words
     assert running(fleet, "dify1") == before
     # Given in a file, as a vault would: a value on the command line is printed by -vvv itself.
     hidden = play(*SITE, "dify1", "--check", "--diff", "-e", json.dumps(wanted))

@@ -177,6 +177,21 @@ def test_servers_that_do_not_serve(healthy, monkeypatch, name, option, status):
     assert healthy.verdicts(**{option: ("https://hub.example.org/x",)})[0][name]["status"] == "fail"
 
 
+def test_what_is_there_already_needs_no_server(healthy, monkeypatch):
+    """An outage elsewhere is no reason to leave out a host that serves."""
+    monkeypatch.setattr(_http_probe, "ask", lambda url, fetch: _http_probe.Answer(503, b"", False, "", 0.0))
+    monkeypatch.setattr(network, "resolve", lambda name: ("", ["192.0.2.1"]))
+    servers = {"apt_repositories": ("https://a.example.org/InRelease",), "model_hubs": ("https://b.example.org",), "model_path": str(healthy.root / "x")}
+    (healthy.root / "x/weights").mkdir(parents=True)
+    running(monkeypatch, {})
+    healthy.packages(bash="5")
+    assert healthy.failures(**servers) == ["H02", "H04"]
+    healthy.write("x/weights/model", "")
+    healthy.packages(nvidia_container_toolkit="1.20.0-1")
+    verdicts, result = healthy.verdicts(**servers)
+    assert (result["failures"], verdicts["H02"]["status"], verdicts["H04"]["status"]) == ([], "warn", "warn")
+
+
 def test_addresses_without_a_route(healthy, monkeypatch):
     monkeypatch.setattr(_http_probe, "ask", lambda url, fetch: _http_probe.Answer(200, b"", False, "", 0.0))
     monkeypatch.setattr(network, "resolve", lambda name: ("", ["192.0.2.1", "2001:db8::1"]))
