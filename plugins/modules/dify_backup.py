@@ -21,6 +21,9 @@ description:
   - Space is checked first; a backup that cannot be finished leaves nothing behind and takes no older one away.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.backup
+  - llmops.dify_xinference.backup.key
+  - llmops.dify_xinference.backup.retention
 attributes:
   check_mode:
     support: full
@@ -31,14 +34,6 @@ attributes:
     support: none
     details: Every run makes a backup.
 options:
-  home:
-    description: Folder that holds everything of Dify on this host.
-    type: path
-    required: true
-  project:
-    description: Name of the Compose project.
-    type: str
-    default: dify
   path:
     description: Folder that holds the backups. One outside of O(home), best on another disk.
     type: path
@@ -47,18 +42,6 @@ options:
     description: The host's name in the backup's name; retention looks at backups of this host only.
     type: str
     required: true
-  key:
-    description: What the backup is encrypted with, at least 12 characters. Without it no backup can be opened.
-    type: str
-    required: true
-  keep:
-    description: How many of the newest backups of this host stay. At least one always stays.
-    type: int
-    default: 7
-  keep_days:
-    description: Days for which older ones stay as well.
-    type: int
-    default: 0
   hold:
     description: Leave the services that write stopped after the backup, for an upgrade that follows. After an error they run again.
     type: bool
@@ -115,6 +98,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_backup
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_args import key_argument, retention_arguments, stack_arguments
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_plan import space_problem
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError, check_key
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_store import reader
@@ -124,13 +108,11 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "home": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "dify"},
+            **stack_arguments(),
+            **key_argument(),
+            **retention_arguments(),
             "path": {"type": "path", "required": True},
             "host": {"type": "str", "required": True},
-            "key": {"type": "str", "required": True, "no_log": True},
-            "keep": {"type": "int", "default": 7},
-            "keep_days": {"type": "int", "default": 0},
             "hold": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

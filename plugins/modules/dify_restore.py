@@ -20,6 +20,8 @@ description:
   - A step that was interrupted is finished when it is called again.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.backup
+  - llmops.dify_xinference.backup.key
 attributes:
   check_mode:
     support: full
@@ -36,14 +38,6 @@ options:
     type: str
     choices: [look, drill, prepare, switch, commit, undo]
     required: true
-  home:
-    description: Folder that holds everything of Dify on this host.
-    type: path
-    required: true
-  project:
-    description: Name of the Compose project.
-    type: str
-    default: dify
   backup:
     description: Folder of the backup. Needed for V(drill) and V(prepare), unless O(path) and O(host) say where to find the newest.
     type: path
@@ -52,9 +46,6 @@ options:
     type: path
   host:
     description: Host whose newest backup is taken.
-    type: str
-  key:
-    description: What the backup is encrypted with. Needed for V(drill) and V(prepare).
     type: str
   port:
     description: Port on loopback for the scratch project.
@@ -133,6 +124,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_restore as restore
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_args import key_argument, stack_arguments
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import alone
 
@@ -172,13 +164,12 @@ def run(params: dict, check_mode: bool) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **stack_arguments(),
+            **key_argument(),
             "step": {"type": "str", "required": True, "choices": ["look", "drill", "prepare", "switch", "commit", "undo"]},
-            "home": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "dify"},
             "backup": {"type": "path"},
             "path": {"type": "path"},
             "host": {"type": "str"},
-            "key": {"type": "str", "no_log": True},
             "port": {"type": "int", "default": 18080},
             "wait_timeout": {"type": "int", "default": 600},
             "pull_timeout": {"type": "int", "default": 1800},

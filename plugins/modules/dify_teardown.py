@@ -15,6 +15,7 @@ description:
   - Images and backups stay in any case.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.backup
 attributes:
   check_mode:
     support: full
@@ -24,14 +25,6 @@ attributes:
   idempotent:
     support: full
 options:
-  home:
-    description: Folder that holds everything of Dify on this host.
-    type: path
-    required: true
-  project:
-    description: Name of the Compose project.
-    type: str
-    default: dify
   data:
     description: Remove O(home) with databases, files, secrets and releases as well.
     type: bool
@@ -61,6 +54,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_args import stack_arguments
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_plan import bytes_text
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_store import tree_size
@@ -70,8 +64,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "home": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "dify"},
+            **stack_arguments(),
             "data": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

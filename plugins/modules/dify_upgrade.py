@@ -19,6 +19,8 @@ description:
   - V(roll_back) restores the backup that V(begin) noted and starts the old version. It may be called again after an interruption.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.backup
+  - llmops.dify_xinference.backup.key
 attributes:
   check_mode:
     support: full
@@ -34,14 +36,6 @@ options:
     type: str
     choices: [look, compare, begin, finish, roll_back]
     required: true
-  home:
-    description: Folder that holds everything of Dify on this host.
-    type: path
-    required: true
-  project:
-    description: Name of the Compose project.
-    type: str
-    default: dify
   version:
     description: Version to upgrade to.
     type: str
@@ -61,9 +55,6 @@ options:
     description: Free space that the new images need where Docker keeps them, in GiB; not checked for V(0), or when all are there.
     type: float
     default: 10
-  key:
-    description: Key of the backup. Needed for V(roll_back).
-    type: str
   port:
     description: Port on loopback for the scratch project of V(roll_back).
     type: int
@@ -119,6 +110,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_backup, _dify_restore, _secrets
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_args import key_argument, stack_arguments
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_plan import space_problem
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
@@ -231,15 +223,14 @@ def main() -> None:
     steps = {"look": look, "compare": compare, "begin": begin, "finish": finish, "roll_back": roll_back}
     module = AnsibleModule(
         argument_spec={
+            **stack_arguments(),
+            **key_argument(),
             "step": {"type": "str", "required": True, "choices": ["look", "compare", "begin", "finish", "roll_back"]},
-            "home": {"type": "path", "required": True},
-            "project": {"type": "str", "default": "dify"},
             "version": {"type": "str", "required": True},
             "accept": {"type": "list", "elements": "str", "default": []},
             "backup": {"type": "path"},
             "backup_dir": {"type": "path"},
             "image_space_gib": {"type": "float", "default": 10},
-            "key": {"type": "str", "no_log": True},
             "port": {"type": "int", "default": 18080},
             "wait_timeout": {"type": "int", "default": 900},
         },

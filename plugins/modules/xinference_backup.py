@@ -16,6 +16,8 @@ description:
   - The server goes on meanwhile; its databases are copied through SQLite.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.backup.key
+  - llmops.dify_xinference.backup.retention
 attributes:
   check_mode:
     support: full
@@ -56,17 +58,6 @@ options:
   backup:
     description: Folder of the backup to check or to restore; the newest of O(host) in O(path) when not given.
     type: path
-  key:
-    description: What the backup is encrypted with, at least 12 characters.
-    type: str
-  keep:
-    description: How many of the newest backups of this host stay.
-    type: int
-    default: 7
-  keep_days:
-    description: Days for which older ones stay as well.
-    type: int
-    default: 0
 """
 
 EXAMPLES = r"""
@@ -107,6 +98,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _backup_store as store
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _xinference_backup
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_args import key_argument, retention_arguments
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError, check_key
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_store import reader
 
@@ -137,6 +129,8 @@ def run(params: dict, check_mode: bool) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **key_argument(),
+            **retention_arguments(),
             "state": {"type": "str", "default": "present", "choices": ["present", "checked", "restored", "kept", "undone"]},
             "home": {"type": "path", "required": True},
             "container": {"type": "str", "default": "xinference"},
@@ -144,9 +138,6 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "host": {"type": "str", "required": True},
             "backup": {"type": "path"},
-            "key": {"type": "str", "no_log": True},
-            "keep": {"type": "int", "default": 7},
-            "keep_days": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
