@@ -160,13 +160,32 @@ def unpack_folders(path: str, part: dict[str, t.Any], key: str, root: str) -> No
     unpack(path, part, key, ["tar", "--extract", "--gzip", "--numeric-owner", "--same-permissions", "--same-owner", f"--directory={root}", "--file=-"])
 
 
+def since(days: int) -> str:
+    """The stamp of so many days ago; empty for none."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - days * 86400)) if days > 0 else ""
+
+
 def retain(folder: str, product: str, host: str, keep: int, keep_days: int) -> list[str]:
     """Take away old backups of this product and host; returns their names."""
-    oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - keep_days * 86400)) if keep_days > 0 else ""
+    oldest = since(keep_days)
     gone = plan.to_remove([name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name, MANIFEST))], product, host, keep, oldest)
     for name in gone:
         shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     return gone
 
 
-__all__ = ["MANIFEST", "SIGNATURE", "Writer", "free_bytes", "newest", "read", "reader", "retain", "tree_size", "unpack", "unpack_folders"]
+__all__ = [
+    "MANIFEST",
+    "SIGNATURE",
+    "UNFINISHED",
+    "Writer",
+    "free_bytes",
+    "newest",
+    "read",
+    "reader",
+    "retain",
+    "since",
+    "tree_size",
+    "unpack",
+    "unpack_folders",
+]
