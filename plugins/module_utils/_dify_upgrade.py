@@ -19,22 +19,28 @@ HIDDEN_WORDS = ("PASSWORD", "SECRET", "TOKEN", "_KEY")
 
 
 class Step(t.NamedTuple):
-    """A release from which on something is different. ``ask``: data needs a hand afterwards, so somebody has to agree to it."""
+    """A release from which on something is different.
+
+    ``ask``: data needs a hand afterwards, so somebody has to agree to it. ``command``: what the new version's api container has for the old
+    data, run once after it is healthy and before models are registered.
+    """
 
     id: str
     since: tuple[int, int, int, int]
     text: str
     ask: bool = False
     vector_store: str = ""  # only where this vector store is in use
+    command: tuple[str, ...] = ()
 
 
 STEPS = (
     Step(
         "plugins",
         (1, 0, 0, 0),
-        "providers become plugins: models registered before 1.0 are unusable until they are registered again, which is done for those of "
-        "Xinference; for other providers install their plugins and run `flask migrate-data-for-plugin` in the api container",
+        "providers become plugins: Xinference's plugin is installed, the data is migrated, and its models, unusable until then, are registered "
+        "again; for other providers install their plugins afterwards and enter their credentials again",
         ask=True,
+        command=("flask", "migrate-data-for-plugin"),
     ),
     Step(
         "weaviate",
@@ -55,6 +61,14 @@ def steps_between(running: str, wanted: str, vector_store: str) -> list[Step]:
     """What an upgrade passes, in order."""
     before, after = version_key(running), version_key(wanted)
     return [step for step in STEPS if before < step.since <= after and step.vector_store in ("", vector_store)]
+
+
+def to_migrate(state: dict[str, t.Any]) -> list[Step]:
+    """Steps of the upgrade under way (what is remembered of it, ``{}`` for none) whose command has not been run to its end."""
+    if not state:
+        return []
+    steps = steps_between(str(state["from"]), str(state["to"]), str(state.get("vector_store", "")))
+    return [step for step in steps if step.command and step.id not in state.get("migrated", [])]
 
 
 def refusal(running: str, wanted: str, steps: list[Step], accepted: t.Iterable[str]) -> str | None:
@@ -99,4 +113,4 @@ def next_phase(state: dict[str, t.Any], running: str, wanted: str) -> str:
     return "nothing" if version_key(running) == version_key(wanted) else "begin"
 
 
-__all__ = ["STEPS", "Step", "env_difference", "next_phase", "refusal", "steps_between"]
+__all__ = ["STEPS", "Step", "env_difference", "next_phase", "refusal", "steps_between", "to_migrate"]

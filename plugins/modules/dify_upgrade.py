@@ -15,7 +15,8 @@ description:
   - V(look) finds the running version and what an interrupted run left, names what lies between the releases, and refuses
     a downgrade and steps that need a person's hand and were not accepted.
   - V(compare) shows how the new release's C(.env) differs from the running one's, without secrets, and checks the space.
-  - V(begin) notes the backup and takes the old containers away. V(finish) ends the upgrade.
+  - V(begin) notes the backup and takes the old containers away. V(migrate) runs in the new C(api) container what the steps between the
+    releases have as a command, each once. V(finish) ends the upgrade.
   - V(roll_back) restores the backup that V(begin) noted and starts the old version. It may be called again after an interruption.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
@@ -34,7 +35,7 @@ options:
   step:
     description: What to do.
     type: str
-    choices: [look, compare, begin, finish, roll_back]
+    choices: [look, compare, begin, migrate, finish, roll_back]
     required: true
   version:
     description: Version to upgrade to.
@@ -51,14 +52,14 @@ options:
   backup_dir:
     description: Folder the backup will be made in. Needed for V(compare).
     type: path
-  image_space_gib:
-    description: Free space that the new images need where Docker keeps them, in GiB; not checked for V(0), or when all are there.
-    type: float
-    default: 10
   port:
     description: Port on loopback for the scratch project of V(roll_back).
     type: int
     default: 18080
+  migrate_timeout:
+    description: Seconds that one command of V(migrate) may take.
+    type: int
+    default: 3600
   wait_timeout:
     description: Seconds to wait for services to be healthy.
     type: int
@@ -84,7 +85,7 @@ running:
   type: str
   returned: success
 steps:
-  description: What lies between the releases.
+  description: What lies between the releases, V(id), V(text) and V(command), empty where nothing has to be run.
   type: list
   elements: dict
   returned: V(look)
@@ -97,6 +98,11 @@ missing_images:
   type: list
   elements: str
   returned: V(compare)
+migrated:
+  description: Steps whose command was run.
+  type: list
+  elements: str
+  returned: V(migrate)
 seconds:
   description: How long bringing the old version back took.
   type: float
@@ -114,8 +120,8 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_arg
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_plan import space_problem
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._backup_seal import BackupError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import Stack, alone, containers, docker, remove_project, wait_for_others
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_upgrade import env_difference, next_phase, refusal, steps_between
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_stack import Stack, alone, containers, remove_project, wait_for_others
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_upgrade import env_difference, next_phase, refusal, steps_between, to_migrate
 
 STATE = ".upgrade.json"
 
@@ -149,7 +155,7 @@ def look(params: dict) -> dict:
     problem = refusal(str(running), wanted, steps, params["accept"]) if phase == "begin" else None
     if problem:
         raise BackupError(problem)
-    return {"phase": phase, "running": running, "steps": [{"id": step.id, "text": step.text} for step in steps]}
+    return {"phase": phase, "running": running, "steps": [{"id": step.id, "text": step.text, "command": " ".join(step.command)} for step in steps]}
 
 
 def compare(params: dict) -> dict:
@@ -161,9 +167,6 @@ def compare(params: dict) -> dict:
     missing = [image for image in images if run_command(["docker", "image", "inspect", image], 60)[0] != 0]
     needed = _dify_backup.needed_bytes(found)
     places = [(params["backup_dir"], needed, "The backup before the upgrade"), (home, int(needed * 1.2), "Bringing the old version back")]
-    if missing and params["image_space_gib"] > 0:
-        root = docker("info", "--format", "{{.DockerRootDir}}").strip()
-        places.append((root, int(params["image_space_gib"] * (1 << 30)), f"Pulling {len(missing)} images"))
     problems = [problem for place, size, what in places for problem in [space_problem(size, store.free_bytes(place), place, what)] if problem]
     if problems:
         raise BackupError(" ".join(problems))
@@ -189,6 +192,19 @@ def begin(params: dict) -> dict:
         remove_project(project)
         changed = True
     return {"changed": changed, "running": state["from"]}
+
+
+def migrate(params: dict) -> dict:
+    home, state, done = params["home"], load(params["home"]), []
+    for step in to_migrate(state):
+        new = Stack(params["project"], os.path.join(home, "releases", state["to"], "docker"))
+        words = " ".join(step.command)
+        new.compose("exec", "-T", "api", *step.command, timeout=params["migrate_timeout"], what=f"`{words}` in the new api container")
+        done.append(step.id)
+        # Noted one by one: what was interrupted is run again, what came to its end is not.
+        state = {**state, "migrated": [*state.get("migrated", []), step.id]}
+        save(home, state)
+    return {"changed": bool(done), "migrated": done, "running": params["version"]}
 
 
 def roll_back(params: dict) -> dict:
@@ -220,18 +236,18 @@ def finish(params: dict) -> dict:
 
 
 def main() -> None:
-    steps = {"look": look, "compare": compare, "begin": begin, "finish": finish, "roll_back": roll_back}
+    steps = {"look": look, "compare": compare, "begin": begin, "migrate": migrate, "finish": finish, "roll_back": roll_back}
     module = AnsibleModule(
         argument_spec={
             **stack_arguments(),
             **key_argument(),
-            "step": {"type": "str", "required": True, "choices": ["look", "compare", "begin", "finish", "roll_back"]},
+            "step": {"type": "str", "required": True, "choices": ["look", "compare", "begin", "migrate", "finish", "roll_back"]},
             "version": {"type": "str", "required": True},
             "accept": {"type": "list", "elements": "str", "default": []},
             "backup": {"type": "path"},
             "backup_dir": {"type": "path"},
-            "image_space_gib": {"type": "float", "default": 10},
             "port": {"type": "int", "default": 18080},
+            "migrate_timeout": {"type": "int", "default": 3600},
             "wait_timeout": {"type": "int", "default": 900},
         },
         required_if=[("step", "compare", ["backup_dir"]), ("step", "roll_back", ["key"])],

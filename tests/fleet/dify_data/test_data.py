@@ -17,7 +17,7 @@ from tests.fleet.suite import LOGS, Play
 OLD, NEW = "1.9.2", "1.16.1"
 KEY = "a key for these tests only"
 BACKUP = ["--limit", "dify1", "-e", f"dify_backup_key='{KEY}'"]
-UPGRADE = ["--limit", "gpu1,dify1", "-e", f"dify_backup_key='{KEY}'", "-e", f"dify_version={NEW}", "-e", "dify_upgrade_image_space_gib=1"]
+UPGRADE = ["--limit", "gpu1,dify1", "-e", f"dify_backup_key='{KEY}'", "-e", f"dify_version={NEW}"]
 KILLS = int(os.environ.get("FLEET_DATA_KILLS", "10"))
 
 Known = dict[str, dict[str, str]]
@@ -35,8 +35,9 @@ def same(fleet: Fleet, host: str, known: Known) -> None:
 
 @pytest.fixture(scope="session")
 def known(fleet: Fleet, play: Play) -> Known:
-    """Dify 1.9.2 with models, credentials and a knowledge base, and what they look like."""
-    play("site.yml", "--limit", "gpu1,dify1", "-e", f"dify_version={OLD}")
+    """Dify 1.9.2 with models, credentials and a knowledge base, and what they look like. On hosts that were kept: whichever runs."""
+    if not data.running_since(fleet, "dify1"):
+        play("site.yml", "--limit", "gpu1,dify1", "-e", f"dify_version={OLD}")
     if not data.client_of(fleet, "dify1").call("GET", "/datasets?page=1&limit=20")["data"]:
         data.write_knowledge(fleet, "dify1", "kept")
     found = data.fingerprint(fleet, "dify1")
@@ -109,6 +110,24 @@ def test_an_upgrade_killed_at_random_points_converges(fleet: Fleet, play: Play, 
         print(f"{counted}: {hit.seconds:.0f} of {whole:.0f} s, in: {hit.task or 'it had ended'}; again {again.seconds:.0f} s; went back in {back:.0f} s")
         third = play("upgrade.yml", *UPGRADE)
         assert third.recap["dify1"].changed == 0, [result["task"] for result in third.results if result["changed"]]
+
+
+def test_what_lies_between_the_releases_was_done(fleet: Fleet, play: Play, known: Known) -> None:
+    """Step by step as the table of the upgrade has them: the database's service, the files' owner, the layout of .env, the agents."""
+    form = '{{.Label "com.docker.compose.service"}}'
+    services = fleet.ssh("dify1", f"sudo docker ps --filter label=com.docker.compose.project=dify --format '{form}'", check=True).stdout.split()
+    assert "db_postgres" in services and "db" not in services
+    assert {"agent_backend", "local_sandbox", "agent_ssrf_proxy"} <= set(services)
+    kept = data.secrets(fleet, "dify1")
+    assert kept["SECRET_KEY"] == known["secrets"]["SECRET_KEY"] and kept["DIFY_AGENT_API_TOKEN"] and kept["DIFY_AGENT_SERVER_SECRET_KEY"]
+    owners = fleet.ssh("dify1", "sudo find /opt/dify/volumes/app/storage ! -user 1001 ! -name .init_permissions | head -3", check=True).stdout
+    assert owners == ""
+    # What only the new layout does: every variable of .env reaches the container, whether a list names it or not.
+    written = fleet.ssh("dify1", f"sudo grep -oE '^[A-Z_0-9]+=.' /opt/dify/releases/{NEW}/docker/.env | cut -d= -f1", check=True).stdout.split()
+    find = "$(sudo docker ps -q --filter label=com.docker.compose.project=dify --filter label=com.docker.compose.service=api)"
+    reached = dict(line.split("=", 1) for line in fleet.ssh("dify1", f"sudo docker exec {find} env", check=True).stdout.splitlines() if "=" in line)
+    assert len(written) > 20 and set(written) <= set(reached)
+    assert all(reached[name] == kept[name] for name in ("SECRET_KEY", "ADMIN_API_KEY"))
 
 
 def test_the_new_version_is_found_as_declared(fleet: Fleet, play: Play, known: Known) -> None:

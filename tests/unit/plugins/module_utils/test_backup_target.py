@@ -70,9 +70,9 @@ class Server:
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
-        path, _, query = url.partition("/b/")[2].partition("?")
+        path, unused, query = url.partition("/b/")[2].partition("?")
         if method == "GET" and "list-type" in query:
-            words = {key: unquote(value) for key, _, value in (word.partition("=") for word in query.split("&"))}
+            words = {key: unquote(value) for key, unused, value in (word.partition("=") for word in query.split("&"))}
             after = words.get("continuation-token", "")
             names = [name for name in sorted(self.objects) if name.startswith(words["prefix"]) and name > after]
             rows = "".join(f"<Contents><Key>{name}</Key><Size>{len(self.objects[name])}</Size></Contents>" for name in names[:3])
