@@ -46,7 +46,8 @@ options:
     type: path
   workspace_id:
     description:
-      - Workspace to work on, for the admin key. The oldest one by default.
+      - Workspace to work on. With the admin key the oldest one by default.
+      - A login works in the workspace that its account was last in. When that is another one, nothing is changed and the module fails.
       - Falls back to the environment variable E(DIFY_WORKSPACE_ID).
     type: str
   validate_certs:

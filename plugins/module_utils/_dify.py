@@ -31,6 +31,10 @@ WORKSPACE = "/workspaces/current"
 DAEMON_DOWN = "Failed to request plugin daemon"
 RETRY_STATUSES = (502, 503, 504)
 
+# Errors that concern the whole conversation, not one model. A lack of rights concerns one: an editor may enable a model,
+# and whatever is right already needs nothing.
+FATAL_CODES = ("unauthorized", "not_setup", "not_init_validated", "authentication_failed", "email_code_login_limit", "email_or_password_mismatch")
+
 # Seconds. A hung model server holds a registration for 40 s (10 s x 4 tries in the plugin).
 TIMEOUT = 120.0
 
@@ -72,7 +76,8 @@ class DifyError(Exception):
         if path.endswith("/login") and self.code in ("unauthorized", "error"):
             hint = HINTS["authentication_failed"]  # 0.6 calls a wrong password unauthorized
         self.hint = str(hint or "")
-        super().__init__(f"{self.method} {path}: HTTP {self.status} {self.code}: {self.message}" + (f" {self.hint}" if self.hint else ""))
+        stop = "" if self.message.endswith((".", "!", "?", "…")) else "."
+        super().__init__(f"{self.method} {path}: HTTP {self.status} {self.code}: {self.message}" + (f"{stop} {self.hint}" if self.hint else ""))
 
     @property
     def daemon_down(self) -> bool:
@@ -165,6 +170,8 @@ class DifyClient:
         self._by_key = False
         self._resumed = False
         self._refresh_token: str | None = None
+        self._asked_workspace = workspace_id
+        self._checked_workspace: str | None = None
 
     # -- version -----------------------------------------------------------------------------------------------------
 
@@ -228,6 +235,30 @@ class DifyClient:
         if not answer.ok or data.get("result") != "success":
             raise DifyError(answer, path)
         self._take_session(able, data.get("data"))
+        self._check_workspace()
+
+    def _check_workspace(self) -> None:
+        """A login works in the workspace that its account was last in; another one than was asked for must not be changed.
+
+        The admin key needs no such check: its workspace travels with every request.
+        """
+        wanted = self._asked_workspace
+        if not wanted or self._checked_workspace == wanted:
+            return
+        self._checked_workspace = wanted
+        listed = (self.call("GET", "/workspaces") or {}).get("workspaces") or []
+        current: dict[str, t.Any] = next((item for item in listed if item.get("current")), {})
+        if current.get("id") != wanted:
+            self._checked_workspace = None
+            if any(item.get("id") == wanted for item in listed):
+                advice = "another one of its workspaces. Switch to it in Dify's console as that account"
+            else:
+                advice = "which is none of its workspaces. Give one of them"
+            raise DifyUsageError(
+                f"{self.email} works in workspace {current.get('name')} ({current.get('id')}), not in {wanted}, {advice}, "
+                "or use an admin key, which works in any. Nothing was changed."
+            )
+        self._keep_session()
 
     def _take_session(self, able: Capabilities, data: t.Any) -> None:
         """Keep what a login or a renewal brought; the three generations carry it in three ways."""
@@ -243,8 +274,12 @@ class DifyClient:
                 raise DifyUsageError("Dify accepted the login but sent no token")
             self._headers = {"Authorization": f"Bearer {pair['access_token']}"}
             self._refresh_token = pair.get("refresh_token")
+        self._keep_session()
+
+    def _keep_session(self) -> None:
         if self.keep:
-            self.keep({"version": self.version, "headers": self._headers, "cookies": self._cookies.values(), "refresh_token": self._refresh_token})
+            session = {"version": self.version, "headers": self._headers, "cookies": self._cookies.values(), "refresh_token": self._refresh_token}
+            self.keep({**session, "workspace_id": self._checked_workspace})
 
     def _resume(self, session: dict[str, t.Any]) -> None:
         """Go on with a session of an earlier run. Whether it still lives, the first request tells."""
@@ -253,6 +288,8 @@ class DifyClient:
         self._headers = dict(session["headers"])
         self._cookies = Cookies(session["cookies"])
         self._refresh_token = session["refresh_token"]
+        self._checked_workspace = session.get("workspace_id")
+        self._check_workspace()
 
     def _renew(self) -> bool:
         """After a 401: whether it is worth sending the request once more, with other credentials than before."""
@@ -395,4 +432,4 @@ class DifyClient:
         return {"provider": str((found.get("provider") or {}).get("provider")), "model": str(found.get("model"))}
 
 
-__all__ = ["CONSOLE", "TIMEOUT", "WORKSPACE", "Cookies", "DifyClient", "DifyError", "DifyUsageError", "error_of"]
+__all__ = ["CONSOLE", "FATAL_CODES", "TIMEOUT", "WORKSPACE", "Cookies", "DifyClient", "DifyError", "DifyUsageError", "error_of"]

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
@@ -19,6 +20,9 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+
+# Names like api_key, access_token, aws_secret_access_key; not max_tokens.
+_SECRET_NAME = re.compile(r"(^|_)(key|apikey|secret|token|password|passwd)$", re.IGNORECASE)
 
 # Seconds to wait, in all, for a plugin daemon that is down: one that is restarted takes about a minute.
 DAEMON_WAIT = 90.0
@@ -80,7 +84,8 @@ def wanted_models(params: dict[str, t.Any]) -> list[WantedModel]:
         elif item["model_uid"]:
             credentials["model_uid"] = item["model_uid"]
         for given in (item["credentials"], item["secret_credentials"]):
-            credentials.update({key: as_text(value) for key, value in given.items() if value is not None})
+            # To Dify an empty field is one that was not sent.
+            credentials.update({key: as_text(value) for key, value in given.items() if value not in (None, "")})
         name = item["model"] or item["model_uid"] or ""
         wanted.append(WantedModel(name, item["model_type"], credentials, tuple(item["abilities"]), item["state"] == "absent"))
     return wanted
@@ -106,9 +111,15 @@ def read_key(path: str, name: str, plain: bool = True) -> str:
     return text if plain else ""
 
 
-def http_client(module: AnsibleModule, url: str, timeout: float) -> JsonClient:
+def http_client(module: AnsibleModule, url: str, timeout: float, retries: int = 2) -> JsonClient:
     transport = open_url_transport(validate_certs=module.params["validate_certs"], ca_path=module.params.get("ca_path"))
-    return JsonClient(url, transport, timeout=timeout)
+    return JsonClient(url, transport, timeout=timeout, retries=retries)
+
+
+def hide_secrets(module: AnsibleModule) -> None:
+    """What stands in ``credentials`` under a name that says it is secret appears in no output, as if it stood in ``secret_credentials``."""
+    for item in module.params["models"]:
+        module.no_log_values.update(as_text(value) for name, value in item["credentials"].items() if value and _SECRET_NAME.search(name))
 
 
 def client_of(module: AnsibleModule) -> DifyClient:
@@ -141,4 +152,4 @@ def client_of(module: AnsibleModule) -> DifyClient:
     )
 
 
-__all__ = ["client_of", "connection_arguments", "http_client", "model_arguments", "read_key", "wanted_defaults", "wanted_models"]
+__all__ = ["client_of", "connection_arguments", "hide_secrets", "http_client", "model_arguments", "read_key", "wanted_defaults", "wanted_models"]

@@ -75,7 +75,13 @@ class SessionFile:
             session = data["session"]
             if data["owner"] != self.owner or not all(isinstance(session[key], dict) for key in ("headers", "cookies")):
                 return None
-            return {"version": str(session["version"]), "headers": session["headers"], "cookies": session["cookies"], "refresh_token": session["refresh_token"]}
+            return {
+                "version": str(session["version"]),
+                "headers": session["headers"],
+                "cookies": session["cookies"],
+                "refresh_token": session["refresh_token"],
+                "workspace_id": session.get("workspace_id"),
+            }
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -11,12 +11,12 @@ something is to change is the provider's form read as well: it says which fields
 
 from __future__ import annotations
 
-import contextlib
 import time
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyClient, DifyError, DifyUsageError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import FATAL_CODES, DifyClient, DifyError, DifyUsageError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_defaults import Defaults
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan import (
     CREDENTIAL_NAME,
     SECRET_FIELDS,
@@ -26,7 +26,6 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan 
     WantedModel,
     check_wanted,
     fingerprint,
-    plan_defaults,
     plan_model,
     plan_prune,
 )
@@ -37,9 +36,6 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._http impor
 # (wanted) -> why it cannot be registered, or None
 Probe = t.Callable[[WantedModel], t.Optional[str]]
 
-# Errors that concern the whole conversation, not one model. A lack of rights concerns one: an editor may enable a model,
-# and whatever is right already needs nothing.
-FATAL_CODES = ("unauthorized", "not_setup", "not_init_validated", "authentication_failed", "email_code_login_limit", "email_or_password_mismatch")
 NO_RECORD = "Credential record not found"
 
 
@@ -72,9 +68,7 @@ class Registrar:
         self.entries: dict[tuple[str, str], dict[str, t.Any]] = {}
         self.notes: list[str] = []
         self._schema: ProviderSchema | None = None
-        # Defaults as they were before anything was done: with a first model Dify chooses one by itself.
-        self._early: dict[str, dict[str, str] | None] = {}
-        self._default_types: list[str] = []
+        self._defaults = Defaults(client, check_mode)
 
     # -- what is there ---------------------------------------------------------------------------------------------------
 
@@ -130,10 +124,9 @@ class Registrar:
         ``defaults``: types whose default will be asked for. Where nobody knows Dify's version yet, one of them is asked
         for first: its answer brings the version, and with it the name of the provider, for no request more.
         """
-        self._default_types = list(defaults)
-        first = next(iter(self._default_types), None)
-        if first and self.client.version is None and self.provider in XINFERENCE_PROVIDERS:
-            self._early[first] = self.client.default_model(first)
+        self._defaults.types = list(defaults)
+        if self.client.version is None and self.provider in XINFERENCE_PROVIDERS:
+            self._defaults.look_at_first()
         self._list()
         problems = check_wanted(wanted)
         touched = []
@@ -144,6 +137,8 @@ class Registrar:
                 if problem is None:
                     action, problem = self._one(self._usual(item))
             except ServerUnreachable as error:
+                if error.method == "GET":
+                    raise  # asked three times: Dify is gone, and every further model would wait for it as long
                 problem = str(error)
             except DifyError as error:
                 if error.code in FATAL_CODES:
@@ -156,6 +151,13 @@ class Registrar:
                 touched.append(item.key)
         if touched and not self.check_mode:
             self._prove(touched)
+
+    def give_up(self, wanted: t.Sequence[WantedModel], why: str) -> None:
+        """A verdict for every model that was not come to any more, when the conversation itself has ended."""
+        told = {(item["model"], item["model_type"]) for item in self.results}
+        for item in wanted:
+            if item.key not in told:
+                self._verdict(item.model, item.model_type, None, f"not looked at: {why}", time.monotonic(), item.credentials.get("model_uid"))
 
     def _usual(self, item: WantedModel) -> WantedModel:
         """Without the settings of ours that an older Xinference provider does not have (its form is not read for that)."""
@@ -182,10 +184,7 @@ class Registrar:
         if not action.changes:
             self._remember(item, action)
             return action, None
-        for model_type in self._default_types:
-            if model_type not in self._early:
-                with contextlib.suppress(DifyError):  # whoever sets the default will say so
-                    self._early[model_type] = self.client.default_model(model_type)
+        self._defaults.look_before_changes()
         refused = None
         try:
             self._apply(action, item)
@@ -211,7 +210,7 @@ class Registrar:
             # Another controller wrote at the same time. Both keep the one that is attached.
             self._remove_credentials(item.model, item.model_type, after.remove)
             after = self._plan(item, written=True)
-        self._remember(item, after)
+        self._remember(item, after, made=action.kind == "create")
         return action, f"Dify accepted the call, but afterwards {', '.join(after.reasons)}" if after.changes else None
 
     def _plan(self, item: WantedModel, written: bool = False) -> Action:
@@ -237,14 +236,15 @@ class Registrar:
     def _key(self, label: str) -> str:
         return f"{self.provider} {label}"
 
-    def _remember(self, item: WantedModel, action: Action) -> None:
+    def _remember(self, item: WantedModel, action: Action, made: bool = False) -> None:
         for field in action.masked:
             label = f"{item.label}#{field}"
             self.memory.put(self._key(label), fingerprint(self.memory.salt, label, item.credentials[field]))
         if item.abilities:
             self.memory.put(self._key(f"{item.label}#abilities"), ",".join(sorted(item.abilities)))
-        if not self.records:
-            # No credential carries our name there; this note is what makes a model ours to prune.
+        if made and not self.records:
+            # No credential carries our name there; this note is what makes a model ours to prune. One that somebody made by
+            # hand and that was only brought in line stays theirs.
             self.memory.put(self._key(item.label), "registered")
 
     def _forget(self, label: str, fields: t.Iterable[str]) -> None:
@@ -330,10 +330,11 @@ class Registrar:
         if not self.records:
             if not getattr(self.memory, "path", True):
                 self.notes.append(f"Dify {self.client.version} keeps no names of credentials; nothing is pruned without state_file, which remembers ours.")
-            ours = [key for key in others if self.memory.get(self._key(f"{key[1]}/{key[0]}")) is not None]
+            ours = [key for key in others if self._noted(key)]
         else:
             names = self._names(keep)
-            ours = [key for key in {*others, *names} if key not in keep and self._is_ours(key, names)]
+            # A Dify upgraded from before 1.8 gave our credentials a name of its own; the note of then is still here.
+            ours = [key for key in {*others, *names} if key not in keep and (self._noted(key) or self._is_ours(key, names))]
         for action in plan_prune(ours, wanted):
             start = time.monotonic()
             problem = None
@@ -348,6 +349,9 @@ class Registrar:
     def _names(self, keep: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
         """Credential names by model, models without an attached credential included; one request for all of them."""
         return {key: names for key, names in self.schema().credential_names.items() if key not in keep}
+
+    def _noted(self, key: tuple[str, str]) -> bool:
+        return self.memory.get(self._key(f"{key[1]}/{key[0]}")) is not None
 
     def _is_ours(self, key: tuple[str, str], names: dict[tuple[str, str], tuple[str, ...]]) -> bool:
         if key in names:
@@ -372,70 +376,9 @@ class Registrar:
             }
         )
 
-    # -- defaults --------------------------------------------------------------------------------------------------------
-
     def defaults(self, wanted: dict[str, str]) -> list[dict[str, t.Any]]:
         """Set the workspace's default models; returns one verdict per type. Types nobody names are left alone."""
-        if not wanted:
-            return []
-        failed = {(item["model"], item["model_type"]) for item in self.results if item["verdict"] == "failed"}
-        # Asking first also creates the right row where the first write of a type would go astray (<= 1.13.3).
-        found: dict[str, dict[str, str] | None] = {}
-        problems: dict[str, str] = {}
-        for model_type in wanted:
-            try:
-                early = model_type in self._early and not any(item["changed"] for item in self.results)
-                found[model_type] = self._early[model_type] if early else self.client.default_model(model_type)
-            except DifyError as error:
-                if error.code in FATAL_CODES:
-                    raise
-                problems[model_type] = str(error)
-        to_set = plan_defaults({kind: model for kind, model in wanted.items() if kind not in problems}, found, self.provider)
-        results = []
-        for model_type, model in wanted.items():
-            shown = self._early.get(model_type, found.get(model_type)) or {}
-            problem, reason = problems.get(model_type), ""
-            chosen = not problem and model_type not in to_set and shown != found.get(model_type)
-            if chosen:
-                reason = "there was none, and Dify chose it when the model was there"
-                self.difference.add(f"default/{model_type}", model, shown.get("model"))
-            elif model_type in to_set:
-                reason = "was another one" if shown else "there was none"
-                if (model, model_type) in failed:
-                    problem = "the model itself could not be registered"
-                elif not self.check_mode:
-                    problem = self._set_default(model_type, model)
-                if not problem:
-                    before = shown.get("model")
-                    self.difference.add(f"default/{model_type}", model, before if before != model else f"{model} of {shown.get('provider')}")
-            results.append(
-                {
-                    "model_type": model_type,
-                    "model": model,
-                    "before": shown.get("model"),
-                    "changed": chosen or (model_type in to_set and not problem),
-                    "verdict": "failed" if problem else "ok",
-                    "reason": problem or reason,
-                }
-            )
-        return results
-
-    def _set_default(self, model_type: str, model: str) -> str | None:
-        body = {"model_settings": [{"model_type": model_type, "provider": self.provider, "model": model}]}
-        tries = 2 if self.client.capabilities.default_model_first_write_bug else 1
-        shown = None
-        try:
-            for _unused in range(tries):
-                self.client.workspace("POST", "/default-model", json=body)
-                shown = self.client.default_model(model_type)
-                if shown == {"provider": self.provider, "model": model}:
-                    return None
-        except DifyError as error:
-            if error.status == 400 and "does not exist" in error.message:
-                return f"no {model_type} model {model} is registered in Dify; register it, or name another default"
-            return str(error)
-        # 0.6 answers success for a model that it does not have.
-        return f"Dify accepted the call, but still shows {(shown or {}).get('model')}; is {model} registered there?"
+        return self._defaults.bring(wanted, self.provider, self.results, self.difference)
 
 
 __all__ = ["Memory", "Registrar"]

@@ -19,7 +19,7 @@ import re
 import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_schema import MODEL_TYPES
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_schema import MODEL_TYPES, as_text
 
 HIDDEN_VALUE = "[__HIDDEN__]"  # sent instead of a secret that shall stay as it is
 CREDENTIAL_NAME = "ansible"
@@ -192,8 +192,8 @@ def plan_model(wanted: WantedModel, found: FoundModel, known: Known = NOTHING_KN
     reasons = []
     for field, value in wanted.credentials.items():
         stored = found.credentials.get(field)
-        if stored == value:
-            continue
+        if stored is not None and as_text(stored) == value:
+            continue  # a switch comes back as a boolean
         hidden = stored is not None and stored in masks(value)
         if hidden:
             masked.append(field)

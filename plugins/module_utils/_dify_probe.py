@@ -23,6 +23,11 @@ DIFY_TYPES = {"LLM": "llm", "llm": "llm", "embedding": "text-embedding", "rerank
 
 AUDIO_ABILITIES = {"speech2text": "audio2text", "tts": "text2audio"}
 UNREACHABLE = "cannot be reached from this host"
+HANGS = "took the request, but gave no answer"
+
+# Seconds. A server that is launching models answers late; one that hangs is waited for twice, once per run.
+TIMEOUT = 30.0
+RETRIES = 1
 
 _UID = re.compile(r"uid: (\S+?)[\"'}\s]*$")
 
@@ -41,6 +46,11 @@ def probe(client: JsonClient, uid: str, model_type: str, api_key: str | None = N
     try:
         answer = client.request("GET", "/v1/models/" + urllib.parse.quote(uid, safe=""), headers=headers)
     except ServerUnreachable as error:
+        if error.timed_out:
+            return (
+                f"Xinference at {where} {HANGS} within {client.timeout:.0f} s: it hangs, or is busy. Look at its log, and restart it if it stays so; "
+                "Dify itself would wait 40 s for each model."
+            )
         return (
             f"Xinference at {where} {UNREACHABLE} ({shorten(error.reason, 160)}). Check that it runs, listens on that address "
             "(not only on 127.0.0.1), and that the firewall lets this host and its containers in."
@@ -82,7 +92,7 @@ class Prober:
     def __call__(self, server_url: str, uid: str, model_type: str, api_key: str | None = None) -> str | None:
         if server_url not in self._dead:
             problem = probe(self.connect(server_url), uid, model_type, api_key)
-            if not problem or UNREACHABLE not in problem:
+            if not problem or not (UNREACHABLE in problem or HANGS in problem):
                 return problem
             self._dead[server_url] = problem
         return self._dead[server_url]

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_layout
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_layout, _dify_nginx
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
 
 COMPOSE_FILE = "docker-compose.yaml"
@@ -69,6 +69,17 @@ def layout(home: str, version: str) -> _dify_layout.Layout:
             return _dify_layout.read(handle.read())
     except (OSError, ValueError) as error:
         raise ReleaseError(f"{path}: {error}. Remove {os.path.dirname(os.path.dirname(path))}, and the next run unpacks the release again.") from error
+
+
+def forwarding(home: str, version: str, services: t.Iterable[str]) -> str:
+    """The release's nginx template, changed so that containers with new addresses are found; empty where nothing is to be changed."""
+    try:
+        with open(os.path.join(release_path(home, version), _dify_nginx.PLACE), encoding="utf-8") as handle:
+            return _dify_nginx.following(handle.read(), services)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise ReleaseError(f"{_dify_nginx.PLACE} of Dify {version} cannot be read: {error}") from error
 
 
 def is_initialized(home: str, version: str) -> bool:
@@ -250,6 +261,7 @@ def _share_volumes(release: str, volumes: str) -> None:
 __all__ = [
     "COMPOSE_FILE",
     "ReleaseError",
+    "forwarding",
     "install",
     "is_initialized",
     "is_installed",

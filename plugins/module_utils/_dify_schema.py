@@ -17,13 +17,17 @@ MODEL_TYPES = ("llm", "text-embedding", "rerank", "speech2text", "tts", "moderat
 
 
 class Field(t.NamedTuple):
-    """One field of the form. ``types``: model types it belongs to, empty for all."""
+    """One field of the form.
+
+    ``types``: model types it belongs to, empty for all. ``shown_with``: (field, value) of others beside which alone it is there.
+    """
 
     name: str
     secret: bool
     required: bool
     default: str | None
     types: tuple[str, ...] = ()
+    shown_with: tuple[tuple[str, str], ...] = ()
 
 
 class ProviderSchema(t.NamedTuple):
@@ -61,15 +65,15 @@ class ProviderSchema(t.NamedTuple):
 
 
 def _field(item: dict[str, t.Any]) -> Field:
-    conditions = [one for one in item.get("show_on") or [] if one.get("variable") == "__model_type"]
+    conditions = [(str(one.get("variable")), str(one.get("value"))) for one in item.get("show_on") or []]
     default = item.get("default")
     return Field(
         name=str(item.get("variable")),
         secret=item.get("type") == "secret-input",
-        # A field that is shown only beside some value of another one cannot be demanded from here.
-        required=bool(item.get("required")) and len(conditions) == len(item.get("show_on") or []),
+        required=bool(item.get("required")),
         default=None if default in (None, "") else as_text(default),
-        types=tuple(str(one.get("value")) for one in conditions),
+        types=tuple(value for name, value in conditions if name == "__model_type"),
+        shown_with=tuple(one for one in conditions if one[0] != "__model_type"),
     )
 
 
@@ -81,7 +85,11 @@ def as_text(value: t.Any) -> str:
 
 
 def fit(credentials: dict[str, str], model_type: str, schema: ProviderSchema) -> tuple[dict[str, str], str | None]:
-    """The credentials as this provider takes them (its defaults filled in), and why they cannot be registered, or ``None``."""
+    """The credentials as this provider stores them, and why they cannot be registered, or ``None``.
+
+    Defaults are filled in. Dify does that itself for fields that are not required, and stores them; for required ones it only
+    shows them to people. Sent along, both are compared like everything else.
+    """
     if not schema.customizable:
         return credentials, f"provider {schema.provider} takes one set of credentials for all its models, not one per model; set it in Dify itself"
     if schema.types and model_type not in schema.types:
@@ -98,11 +106,15 @@ def fit(credentials: dict[str, str], model_type: str, schema: ProviderSchema) ->
             + (". Its Xinference provider cannot use a server that asks for a key: upgrade Dify" if lost == ["api_key"] else "")
         )
     fitted = {name: value for name, value in credentials.items() if name in fields}
-    for name, field in fields.items():
-        if name not in fitted and field.required:
+    missing = [field for name, field in fields.items() if name not in fitted and (field.required or field.default is not None)]
+    while missing:
+        # A default may be what another field is shown with.
+        shown = [field for field in missing if all(fitted.get(name) == value for name, value in field.shown_with)]
+        for field in shown:
             if field.default is None:
-                return credentials, f"provider {schema.provider} requires the field {name} for {model_type} models"
-            fitted[name] = field.default
+                return credentials, f"provider {schema.provider} requires the field {field.name} for {model_type} models"
+            fitted[field.name] = field.default
+        missing = [field for field in missing if field.name not in fitted] if shown else []
     return fitted, None
 
 

@@ -41,8 +41,9 @@ DEFAULTS: dict[str, t.Any] = {
 }
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+),?\s*(.*)")
 # By the catalogue's immediate action. What is not named concerns the application: it was told, and goes on or starts anew.
-_HARDWARE = frozenset([46, 48, 54, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 142, 143, *range(144, 151), 151, 154, 155, 156, 158])
-_IGNORED = frozenset([37, 38, 43, 44, 63, 66, 67, 92, 93, 106, 107, 121, 137, 141, 152, 153, 157, 160, 161])
+HARDWARE = frozenset([46, 48, 54, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 142, 143, *range(144, 151), 151, 154, 155, 156, 158])
+# 45 follows another one, or a program that was stopped.
+IGNORED = frozenset([37, 38, 43, 44, 45, 63, 66, 67, 92, 93, 106, 107, 121, 137, 141, 152, 153, 157, 160, 161])
 _XID_REMEDIES = {79: "Power-cycle the host; check the card's power and seat.", 54: "Connect the GPU's power cable.", 74: "Look at nvidia-smi nvlink -s."}
 _HEALTHY = (0, 14)  # 14: the infoROM is damaged, everything else is complete
 _SMI_WORDS = {
@@ -148,10 +149,10 @@ def judge_xids(look: Look, state: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     for key, entry in sorted(known.items()):
         number, bus = int(key.split()[0]), key.split()[1]
         said = f"Xid {number} on {bus}, {entry['count']} times, last {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(entry['last']))} UTC"
-        if number in _HARDWARE:
+        if number in HARDWARE:
             remedy = _XID_REMEDIES.get(number, "Drain the host and reset the GPU (nvidia-smi -r) or reboot.")
             verdicts.append(verdict("xid", FAIL, f"{said}: {entry['words']}", remedy))
-        elif number not in _IGNORED and look.now - entry["last"] < DAY:
+        elif number not in IGNORED and look.now - entry["last"] < DAY:
             verdicts.append(verdict("xid", WARN, f"{said}: {entry['words']}", "An error of the application, as a rule: look at its log."))
     return verdicts
 

@@ -101,37 +101,8 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._apt_source import Source, SourceError, render, without_entries
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import read_file, write_file
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._openpgp import KeyFormatError, fingerprints, normal_fingerprint
-
-
-def checked_fingerprints(module: AnsibleModule) -> list[str]:
-    """The key's fingerprints; ends the module when they are not the wanted one."""
-    name, wanted = module.params["name"], normal_fingerprint(module.params["fingerprint"])
-    try:
-        found = fingerprints(module.params["key"])
-    except KeyFormatError as error:
-        module.fail_json(msg=f"The key of the repository {name} is not usable: {error}. Give an ASCII-armoured public key.")
-    if wanted and found != [wanted]:
-        module.fail_json(
-            msg=f"The key of the repository {name} is not the expected one, so nothing was written. Expected: {wanted}. Found: {', '.join(found)}. "
-            "If the vendor changed its key, verify the new fingerprint from a second source before setting it."
-        )
-    return found
-
-
-def describe(path: str, before: str, after: str, is_key: bool) -> dict[str, str]:
-    """One entry of the diff; a key is told by its fingerprint, for nobody reads its armour."""
-    if is_key:
-        before, after = (f"key {' '.join(key_names(text))}\n" if text else "" for text in (before, after))
-    return {"before_header": path, "after_header": path, "before": before, "after": after}
-
-
-def key_names(text: str) -> list[str]:
-    try:
-        return fingerprints(text)
-    except KeyFormatError:
-        return ["(not readable)"]
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import read_file
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._keyed_source import KeyRefusedError, checked_fingerprints, differences, unfinished, write
 
 
 def main() -> None:
@@ -149,11 +120,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    found = checked_fingerprints(module)
     apt = os.path.join(params["root"], "etc/apt")
     key_path = os.path.join(apt, "keyrings", params["name"] + ".asc")
     source_path = os.path.join(apt, "sources.list.d", params["name"] + ".sources")
     try:
+        found = checked_fingerprints(params["name"], params["key"], params["fingerprint"])
         text = render(Source(params["name"], params["uri"], params["suite"], tuple(params["components"]), key_path))
         # The other entries go first: apt must never see both.
         plan: list[tuple[str, str | None]] = []
@@ -172,15 +143,11 @@ def main() -> None:
                 plan.append((path, left))
                 removed.append(path)
         plan += [(key_path, params["key"].strip() + "\n"), (source_path, text)]
-        plan = [(path, wanted) for path, wanted in plan if read_file(path) != wanted]
-        diff = [describe(path, read_file(path) or "", wanted or "", path == key_path) for path, wanted in plan]
+        plan = unfinished(plan)
+        diff = differences(plan, key_path)
         if not module.check_mode:
-            for path, wanted in plan:
-                if wanted is None:
-                    os.unlink(path)
-                else:
-                    write_file(path, wanted)
-    except SourceError as error:
+            write(plan)
+    except (KeyRefusedError, SourceError) as error:
         module.fail_json(msg=str(error))
     except (OSError, UnicodeDecodeError) as error:
         module.fail_json(msg=f"apt's sources cannot be read or written: {error}. Run with become: true.")

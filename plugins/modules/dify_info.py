@@ -130,6 +130,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify impor
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_args import (
     client_of,
     connection_arguments,
+    hide_secrets,
     model_arguments,
     wanted_defaults,
     wanted_models,
@@ -202,6 +203,7 @@ def main() -> None:
     arguments.update(model_arguments())
     arguments["gather"] = {"type": "list", "elements": "str", "choices": PARTS, "default": PARTS}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    hide_secrets(module)
     defaults = wanted_defaults(module)
     client = client_of(module)
     try:

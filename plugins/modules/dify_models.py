@@ -61,7 +61,10 @@ options:
         elements: str
         default: []
       credentials:
-        description: More fields of the provider, or all of them for another provider than Xinference. Values become text.
+        description:
+          - More fields of the provider, or all of them for another provider than Xinference. Values become text.
+          - A value whose name ends in C(key), C(secret), C(token) or C(password) is kept out of all output, but it is better given in
+            O(models[].secret_credentials).
         type: dict
         default: {}
       secret_credentials:
@@ -195,10 +198,12 @@ requests:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_probe
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify import DifyError, DifyUsageError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_args import (
     client_of,
     connection_arguments,
+    hide_secrets,
     http_client,
     model_arguments,
     wanted_defaults,
@@ -220,7 +225,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params = module.params
     wished = wanted_defaults(module)
-    prober = Prober(lambda server: http_client(module, server, 30.0))
+    hide_secrets(module)
+    prober = Prober(lambda server: http_client(module, server, _dify_probe.TIMEOUT, _dify_probe.RETRIES))
 
     def ask(item: WantedModel) -> str | None:
         uid, server = item.credentials.get("model_uid"), item.credentials.get("server_url")
@@ -249,6 +255,13 @@ def main() -> None:
         except OSError as error:
             module.warn(f"{params['state_file']} cannot be written ({error}); keys are compared by their mask only.")
 
+    failures = [f"{item['model_type']}/{item['model']}: {item['reason']}" for item in registrar.results if item["verdict"] == "failed"]
+    failures += [f"default {item['model_type']} ({item['model']}): {item['reason']}" for item in defaults if item["verdict"] == "failed"]
+    if fatal:
+        # Said once in the message, and beside every model that was not come to.
+        failures.append(fatal)
+        registrar.give_up(wanted, fatal)
+
     result = {
         "changed": registrar.difference.changed,
         "models": registrar.results,
@@ -257,10 +270,6 @@ def main() -> None:
         "requests": client.requests,
         "diff": registrar.difference.diff(),
     }
-    failures = [f"{item['model_type']}/{item['model']}: {item['reason']}" for item in registrar.results if item["verdict"] == "failed"]
-    failures += [f"default {item['model_type']} ({item['model']}): {item['reason']}" for item in defaults if item["verdict"] == "failed"]
-    if fatal:
-        failures.append(fatal)
     if failures:
         good = sum(1 for item in registrar.results if item["verdict"] == "ok")
         module.fail_json(msg=f"{good} of {len(wanted)} models are as wanted. " + " | ".join(failures), **result)

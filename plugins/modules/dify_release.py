@@ -84,6 +84,12 @@ initialized:
   description: Whether the release's one-shot service that prepares the storage folder has done its work, or there is none.
   type: bool
   returned: success
+forwarding:
+  description:
+    - The release's C(nginx/conf.d/default.conf.template), changed so that nginx asks for the addresses of the services with every request.
+      Empty where the release does so itself.
+  type: str
+  returned: when the release is on the host
 layout:
   description: What the release consists of, read from its files.
   type: dict
@@ -125,6 +131,7 @@ layout:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_release import (
     ReleaseError,
+    forwarding,
     install,
     is_initialized,
     is_installed,
@@ -167,7 +174,10 @@ def main() -> None:
                 timeout=params["timeout"],
             )
             installed = True
-        found = {"layout": layout(params["home"], params["version"])._asdict()} if installed else {}
+        found = {}
+        if installed:
+            seen = layout(params["home"], params["version"])
+            found = {"layout": seen._asdict(), "forwarding": forwarding(params["home"], params["version"], seen.services)}
         initialized = installed and is_initialized(params["home"], params["version"])
     except (ReleaseError, ValueError) as error:
         module.fail_json(msg=str(error))

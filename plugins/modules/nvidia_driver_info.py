@@ -142,7 +142,7 @@ os:
   description: What the host says it is.
   returned: always
   type: dict
-  sample: {id: debian, version: "13"}
+  sample: {id: debian, version: "13", machine: x86_64}
 nouveau:
   description: Whether nouveau is loaded.
   returned: always
@@ -235,7 +235,7 @@ def main() -> None:
     needs = image_needs(params["image_version"])
     wish = Wish(minimum=needs.min_driver if needs else "", **{name: params[name] for name in Wish._fields if name != "minimum"})
     result = plan(found, wish)._asdict()
-    system = {"id": found.os_id, "version": found.os_version}
+    system = {"id": found.os_id, "version": found.os_version, "machine": os.uname().machine}
     module.exit_json(changed=False, os=system, loaded=loaded, nouveau=nouveau, in_use=gpu_containers(params["docker_socket"]), **result)
 
 

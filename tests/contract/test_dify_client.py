@@ -267,11 +267,13 @@ def test_key_sent_before_the_version_was_known_gives_way_to_a_login() -> None:
     exchanges = [e for e in load("1.9.2-login") if e["response"]["status"] == 200]
     refused = load("1.9.2-admin-api-key")[1]
     refused["request"]["path"] = "/console/api/account/profile"
+    there = {"workspaces": [{"id": "w", "name": "W", "current": True}]}
+    exchanges.append({"request": {"method": "GET", "path": "/console/api/workspaces"}, "response": {"status": 200, "json": there}})
     client, replay = client_for([refused, *exchanges], "1.9.2", admin_key="k", workspace_id="w", email=EMAIL, password=PASSWORD)
     client.version = None
     assert client.call("GET", "/account/profile")["email"] == EMAIL
-    assert [path.rsplit("/", 1)[1] for _method, path, _headers, _body in replay.sent] == ["profile", "login", "profile"]
-    assert "Authorization" not in replay.sent[2][2]
+    assert [path.rsplit("/", 1)[1] for _method, path, _headers, _body in replay.sent] == ["profile", "login", "workspaces", "profile"]
+    assert "Authorization" not in replay.sent[3][2]
 
 
 @pytest.mark.parametrize("name", ["0.15.8-login", "1.7.2-login", "1.9.2-login", "1.16.1-login"])

@@ -4,7 +4,7 @@
 
 """The Dify modules, run as Ansible runs them, against the stand-in of Dify 1.16.1 that the fleet uses: inputs, failures, the question.
 
-What they do in every generation is in test_dify_client_generations.py.
+What they do in every generation is in dify_generations/.
 """
 
 from __future__ import annotations
@@ -276,6 +276,24 @@ def test_failing_layer_is_named_and_leftovers_go_with_the_next_run(ready: Dify, 
         patch.setattr(RagCheck, "remove_everything", lambda self: 0)  # as if it had been killed
         assert not ready("dify_rag_check").failed
     assert ready("dify_rag_check").result["leftovers_removed"] == 2
+
+
+@pytest.mark.parametrize("way", ["admin_key", "admin_key_file", "login"])
+def test_connection_may_come_from_the_environment(ready: Dify, way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "key").write_text(ready.stack.admin_key)
+    variables = {
+        "admin_key": {"DIFY_ADMIN_KEY": ready.stack.admin_key, "DIFY_WORKSPACE_ID": ready.setup().result["workspace_id"]},
+        "admin_key_file": {"DIFY_ADMIN_KEY_FILE": str(tmp_path / "key")},
+        "login": {"DIFY_EMAIL": EMAIL, "DIFY_PASSWORD": PASSWORD},
+    }
+    for name, value in {"DIFY_URL": ready.stack.url, **variables[way]}.items():
+        monkeypatch.setenv(name, value)
+    ready.stack.requests.clear()
+    told = run_module("dify_info", gather=["defaults"])
+    assert (told.failed, told.result["default_models"]["llm"]) == (False, {"provider": PROVIDER, "model": "chat"}), told.text
+    assert ("POST /console/api/login" in ready.stack.requests) == (way == "login")
+    assert ("GET /console/api/all-workspaces" in ready.stack.requests) == (way == "admin_key_file"), "a workspace that is given is not looked for"
+    assert not any(secret in told.text for secret in (ready.stack.admin_key, PASSWORD))
 
 
 def test_info_reports_all_parts(ready: Dify) -> None:

@@ -307,4 +307,4 @@ class Context:
             return None
 
 
-__all__ = ["CUINIT_TIMEOUT", "Context", "Docker", "Model", "Options"]
+__all__ = ["CUINIT_TIMEOUT", "SOCKET_TIMEOUT", "Context", "Docker", "Model", "Options"]

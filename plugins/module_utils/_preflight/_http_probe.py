@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import email.utils
 import platform
 import re
+import threading
 import time
 import typing as t
 import urllib.parse
@@ -19,7 +19,29 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils import _mir
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
 
 TIMEOUT = 5.0
+# A name that does not resolve is not bound by the time for a connection, and a slow body only by that for each piece of it.
+TOTAL = 3 * TIMEOUT
 BODY_LIMIT = 65536
+T = t.TypeVar("T")
+
+
+def in_time(call: t.Callable[[str], T], items: t.Sequence[str], seconds: float) -> dict[str, T]:
+    """What ``call`` makes of each item, all at the same time; those that take longer are not in it, and are left behind.
+
+    No pool: Python waits for a pool's threads before it ends, and so for the slowest resolver.
+    """
+    found: dict[str, T] = {}
+
+    def one(item: str) -> None:
+        found[item] = call(item)
+
+    threads = [threading.Thread(target=one, args=(item,), daemon=True) for item in dict.fromkeys(items)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(found)
 
 
 class Answer(t.NamedTuple):
@@ -73,11 +95,9 @@ def all_answers(context: Context) -> dict[str, Answer]:
 
     def look() -> dict[str, Answer]:
         wanted = urls(context)
-        if not wanted:
-            return {}
         fetch = _mirror.urllib_fetch()
-        with concurrent.futures.ThreadPoolExecutor(max_workers=min(16, len(wanted))) as pool:
-            return dict(zip(wanted, pool.map(lambda url: ask(url, fetch), wanted)))
+        found = in_time(lambda url: ask(url, fetch), wanted, TOTAL)
+        return {url: found.get(url, Answer(0, b"", False, f"no answer within {TOTAL:.0f} s", None)) for url in wanted}
 
     return context.once("http", look)
 
@@ -88,4 +108,4 @@ def host_names(context: Context) -> list[str]:
     return sorted({name for name in found if name and not name.replace(".", "").isdigit() and ":" not in name})
 
 
-__all__ = ["Answer", "all_answers", "apt_urls", "ask", "host_names", "offset_of", "urls"]
+__all__ = ["Answer", "all_answers", "apt_urls", "ask", "host_names", "in_time", "offset_of", "urls"]

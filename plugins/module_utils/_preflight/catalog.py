@@ -374,8 +374,8 @@ CATALOG: dict[str, Entry] = {
         "nvml_bug_exposed",
         "warn",
         "GPUs that survive systemctl daemon-reload",
-        "Upgrade the toolkit to 1.18 or newer, or set native.cgroupdriver=cgroupfs.",
-        "/info, dpkg",
+        "Stop them and run the role nvidia_container_toolkit, which sets the cgroup driver cgroupfs; or upgrade to Docker 29.2 with a CDI specification.",
+        "/info, /etc/cdi, /var/run/cdi, Docker's socket",
     ),
     "G14": Entry(
         "live_restore", "warn", "Containers with GPUs that survive a restart of Docker", "Set docker_live_restore: true; a reload applies it.", "/info"

@@ -113,6 +113,17 @@ def inodes(context: Context) -> Finding:
     return Finding(OK, f"{path} has {found.f_favail} free inodes" if found.f_files else f"{path} makes inodes as they are needed")
 
 
+def has_models(path: str) -> bool:
+    """Whether something was downloaded before, by Xinference or by the role model_weights."""
+    for name in ("cache", "weights") if path else ():
+        try:
+            if os.listdir(os.path.join(path, name)):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def model_space(context: Context) -> Finding:
     path, wanted = context.options.model_path, context.options.model_space_gib
     unknown = [model.uid for model in context.options.models if not model.disk_gib]
@@ -127,8 +138,7 @@ def model_space(context: Context) -> Finding:
     if found >= wanted:
         return Finding(OK, f"{path} has {found:.1f} GiB free, {wanted:.1f} GiB are needed for {why}{note}")
     # What was downloaded before counts as used space, and is not needed again.
-    existing = os.path.isdir(os.path.join(path, "cache")) and bool(os.listdir(os.path.join(path, "cache")))
-    if existing:
+    if has_models(path):
         return Finding(WARN, f"{path} has {found:.1f} GiB free, {wanted:.1f} GiB are needed for {why}{note}, of which some are there already.")
     return Finding(FAIL, f"{path} has {found:.1f} GiB free, {wanted:.1f} GiB are needed for {why}{note}.")
 
@@ -202,4 +212,4 @@ DETECT: t.Mapping[str, Detect] = {
     "B08": disk_speed,
 }
 
-__all__ = ["DETECT", "nearest_existing"]
+__all__ = ["DETECT", "has_models", "nearest_existing"]

@@ -13,8 +13,9 @@ import typing as t
 
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_checks, _docker_daemon, _docker_plan
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import DockerHost
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._docker_host import DockerHost, HostError
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._gpu_probe import has_gpus
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import SOCKET_TIMEOUT, Context
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
 
 # 23.0 has dockerd --validate and proxies in daemon.json; Xinference's Compose file needs 2.24.4.
@@ -152,19 +153,22 @@ def storage_driver(context: Context) -> Finding:
 
 
 def gpu_containers(context: Context) -> list[str]:
-    """Names of running containers that use the nvidia runtime or look as if they had GPUs."""
-    names = []
-    for container in context.docker.containers:
-        identifier = str(container.get("Id", ""))
-        path = context.path(f"var/lib/docker/containers/{identifier}/hostconfig.json")
-        try:
-            with open(path, encoding="utf-8") as stream:
-                text = stream.read(65536)
-        except OSError:
-            text = ""
-        if '"nvidia' in text or "nvidia.com/gpu" in text or '"gpu"' in text or "xinference" in str(container.get("Image", "")):
-            names.append(str((container.get("Names") or ["?"])[0]).lstrip("/"))
-    return names
+    """Names of running containers that were given GPUs, as the engine itself tells."""
+
+    def look() -> list[str]:
+        engine = DockerHost(endpoint=context.path(context.options.docker_socket))
+        names = []
+        for container in context.docker.containers:
+            try:
+                has = has_gpus(engine.get(f"/containers/{container.get('Id', '')}/json", SOCKET_TIMEOUT))
+            except HostError:
+                # It has ended meanwhile, as a rule; a server of models is no guess.
+                has = "xinference" in str(container.get("Image", ""))
+            if has:
+                names.append(str((container.get("Names") or ["?"])[0]).lstrip("/"))
+        return sorted(names)
+
+    return context.once("gpu containers", look)
 
 
 def listed_containers(context: Context) -> Finding:

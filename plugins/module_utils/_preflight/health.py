@@ -50,10 +50,10 @@ def xid(context: Context) -> Finding:
             # The last one of each kind, with its time.
             found[(match.group(1), int(match.group(2)))] = line.split(" ", 1)[0]
     listed = {key: f"Xid {key[1]} on {key[0]} at {when}" + (f" ({xids.MEANINGS[key[1]]})" if key[1] in xids.MEANINGS else "") for key, when in found.items()}
-    bad = [text for key, text in listed.items() if key[1] in xids.RESET]
+    bad = [text for key, text in listed.items() if key[1] in xids.HARDWARE]
     if bad:
         return Finding(FAIL, "; ".join(bad) + ".")
-    odd = [text for key, text in listed.items() if key[1] not in xids.HARMLESS]
+    odd = [text for key, text in listed.items() if key[1] not in xids.IGNORED]
     if odd:
         return Finding(WARN, "; ".join(odd) + ".", "Restart the program that met it; if it comes back with another program, suspect the card.")
     return Finding(OK, "no Xid that matters since the start of the machine")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
 import http.client
 import ipaddress
@@ -21,6 +20,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils import _mir
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight import _http_probe
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.disk import has_models
 
 PROBE_TIMEOUT = 3.0
 # Where Docker puts its networks unless it is told otherwise.
@@ -139,11 +139,8 @@ def resolved(context: Context) -> dict[str, tuple[str, list[str]]]:
 
     def look() -> dict[str, tuple[str, list[str]]]:
         names = _http_probe.host_names(context)
-        pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
-        asked = {name: pool.submit(resolve, name) for name in names}
-        done, dummy = concurrent.futures.wait(asked.values(), timeout=2 * _http_probe.TIMEOUT)
-        pool.shutdown(wait=False)
-        return {name: future.result() if future in done else ("no answer in time", []) for name, future in asked.items()}
+        found = _http_probe.in_time(resolve, names, 2 * _http_probe.TIMEOUT)
+        return {name: found.get(name, ("no answer in time", [])) for name in names}
 
     return context.once("names", look)
 
@@ -208,11 +205,17 @@ def _all_answer(context: Context, urls: t.Sequence[str], fits: t.Callable[[_http
 
 
 def apt_repos(context: Context) -> Finding:
-    return _all_answer(context, _http_probe.apt_urls(context), index_problem, "apt repositories", "No repository was named.")
+    found = _all_answer(context, _http_probe.apt_urls(context), index_problem, "apt repositories", "No repository was named.")
+    if found.status == FAIL and context.docker.state != "absent" and "nvidia-container-toolkit" in (context.packages or {}):
+        return Finding(WARN, f"{found.message} Docker and the toolkit are there already; another version of them could not come.")
+    return found
 
 
 def model_hub(context: Context) -> Finding:
-    return _all_answer(context, context.options.model_hubs, page_problem, "model hubs", "No model hub is going to be used.")
+    found = _all_answer(context, context.options.model_hubs, page_problem, "model hubs", "No model hub is going to be used.")
+    if found.status == FAIL and has_models(context.options.model_path):
+        return Finding(WARN, f"{found.message} There are models on the disk already; another one could not come.")
+    return found
 
 
 def pypi(context: Context) -> Finding:

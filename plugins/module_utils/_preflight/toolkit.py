@@ -11,8 +11,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_plan
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._cuda import version_key
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_plan, _nvidia_toolkit
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._context import Context
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight._core import FAIL, INFO, OK, SKIP, UNKNOWN, WARN, Detect, Finding
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._preflight.docker import document_of, gpu_containers, not_asked, unit_of
@@ -22,9 +21,6 @@ LEGACY = ("nvidia-docker2", "nvidia-container-runtime", "nvidia-docker")
 # dockerd looks for these on its PATH at its start, and at no other time.
 HOOKS = ("usr/bin/nvidia-cdi-hook", "usr/bin/nvidia-container-runtime-hook")
 CDI_FOLDERS = ("etc/cdi", "var/run/cdi")
-# From here on GPUs are in the container's own specification, where daemon-reload leaves them.
-SAFE_TOOLKIT = "1.18"
-SAFE_DOCKER = "29.2"
 
 
 def toolkit_version(context: Context) -> str:
@@ -149,14 +145,12 @@ def nvml_bug_exposed(context: Context) -> Finding:
     nothing = unusable(context)
     if nothing:
         return nothing
-    if context.docker.info.get("CgroupDriver") != "systemd":
-        return Finding(OK, "the cgroup driver is not systemd")
-    if version_key(context.docker.version) >= version_key(SAFE_DOCKER) or version_key(toolkit_version(context)) >= version_key(SAFE_TOOLKIT):
-        return Finding(OK, "GPUs are in the containers' own specification")
-    return Finding(
-        WARN,
-        f"Any systemctl daemon-reload takes the GPUs from running containers (toolkit {toolkit_version(context) or '?'}, Docker {context.docker.version}).",
-    )
+    exposure = _nvidia_toolkit.exposure(context.docker.version, str(context.docker.info.get("CgroupDriver") or ""), bool(cdi_specs(context)), 0, False)
+    running = gpu_containers(context)
+    if exposure.exposed and running:
+        return Finding(WARN, f"{exposure.reason} Here that is {', '.join(running)}.")
+    # With nothing running the role sets cgroupfs, and nobody notices.
+    return Finding(OK, "no container with GPUs runs yet" if exposure.exposed else exposure.reason)
 
 
 DETECT: t.Mapping[str, Detect] = {

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-# The GPU, its links or the machine have to be reset, or looked at: nothing new should start there.
-RESET = frozenset((46, 48, 54, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 142, 143, 144, 145, 146, 147, 148, 149, 150, 151, 155, 156, 158))
-# For the record only.
-HARMLESS = frozenset((37, 38, 43, 44, 45, 63, 66, 67, 92, 106, 107, 121, 137, 141, 152, 153, 157, 160, 161))
-# All others: the program that met them has to be started again, which has happened by now.
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._gpu_watchdog import HARDWARE, IGNORED
+
+# Those two are the watchdog's, which carries them to the host with it. HARDWARE: the GPU, its links or the machine have to be reset, or
+# looked at; nothing new should start there. IGNORED: for the record. All others: the program that met them has to be started
+# again, which has happened by now.
 
 MEANINGS: dict[int, str] = {
     13: "a program's graphics engine exception",
@@ -28,4 +28,4 @@ MEANINGS: dict[int, str] = {
     140: "an unrecovered memory error",
 }
 
-__all__ = ["HARMLESS", "MEANINGS", "RESET"]
+__all__ = ["HARDWARE", "IGNORED", "MEANINGS"]

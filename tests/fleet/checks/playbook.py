@@ -36,6 +36,11 @@ class Run:
     results: list[dict] = field(default_factory=list)
 
     @property
+    def said(self) -> str:
+        """All it printed with single blanks: Ansible breaks its YAML into lines wherever a blank is."""
+        return " ".join(self.text.split())
+
+    @property
     def recap(self) -> dict[str, Recap]:
         return {
             found["host"]: Recap(*(int(found[key]) for key in ("ok", "changed", "unreachable", "failed"))) for found in RECAP.finditer(self.text)

@@ -107,7 +107,7 @@ def test_a_stale_cdi_specification_is_told_and_generated_anew(fleet: Fleet, firs
     put(fleet, GPU, "/var/run/cdi/nvidia.yaml", spec.encode())
     run = play("site.yml", "--limit", GPU, "--tags", "toolkit")
     assert run.recap[GPU].failed == 0 and run.recap[GPU].changed == 1, run.text[-2000:]
-    assert "is for driver 535.161.08" in run.text
+    assert "is for driver 535.161.08" in run.said
     driver = PROFILES["rtx4090x1"].driver_version
     assert f"libcuda.so.{driver}" in fleet.ssh(GPU, "cat /var/run/cdi/nvidia.yaml", check=True).stdout
 
@@ -179,7 +179,7 @@ def test_a_lost_gpu_gets_a_verdict_and_no_restart(fleet: Fleet, first: Run, play
         assert [entry["id"] for entry in found["verdicts"] if entry["status"] == "fail"] == ["gpu_lost", "container_lost"]
         assert container_start(fleet) == before
         run = play("site.yml", "--limit", GPU, "--tags", "watchdog")
-        assert "A GPU is lost" in run.text, "the report says nothing of it"
+        assert "A GPU is lost" in run.said, "the report says nothing of it"
     finally:
         put(fleet, GPU, path, healthy)
         fleet.ssh(GPU, f"sudo docker exec xinference rm -f {LOST}; sudo systemctl start {SERVICE} llmops-gpu-watchdog.timer", check=True)

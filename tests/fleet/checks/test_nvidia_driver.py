@@ -31,7 +31,7 @@ def held(fleet: Fleet, version: str) -> None:
 
 def test_without_the_switch_nothing_is_done(fleet: Fleet, play: Play) -> None:
     run = play("driver.yml", "--limit", HOST)
-    assert (run.recap[HOST].failed, run.recap[HOST].changed) == (0, 0) and "is left alone" in run.text
+    assert (run.recap[HOST].failed, run.recap[HOST].changed) == (0, 0) and "is left alone" in run.said
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_driver_is_not_changed_under_what_is_served(fleet: Fleet, play: Play
 def test_an_upgrade_says_that_a_reboot_is_pending_and_ends_with_it(fleet: Fleet, play: Play) -> None:
     wish = ("-e", f"nvidia_driver_version={NEW}")
     run = driver(play, *wish)
-    assert run.recap[HOST].failed == 0 and "has to be rebooted" in run.text, run.messages(HOST)
+    assert run.recap[HOST].failed == 0 and "has to be rebooted" in run.said, run.messages(HOST)
     held(fleet, NEW)
     mismatch = fleet.ssh(HOST, "nvidia-smi")
     assert mismatch.returncode == 18 and "Driver/library version mismatch" in mismatch.stdout
@@ -101,4 +101,4 @@ def test_an_upgrade_says_that_a_reboot_is_pending_and_ends_with_it(fleet: Fleet,
     assert fleet.ssh(HOST, "nvidia-smi -L").returncode == 0
     again = driver(play, *wish)
     assert (again.recap[HOST].failed, again.recap[HOST].changed) == (0, 0), again.text[-2000:]
-    assert "has to be rebooted" not in again.text
+    assert "has to be rebooted" not in again.said

@@ -149,4 +149,4 @@ def test_an_ignored_finding_stops_nothing_and_is_shown(faulty: Fleet, tmp_path: 
     run, hosts = preflight(faulty, tmp_path, "--limit", "port-taken", "-e", json.dumps(reason))
     assert run.rc == 0
     assert ("H06", "ignored", "it is going to be moved") in [(entry["id"], entry["kind"], entry["reason"]) for entry in hosts["port-taken"]["findings"]]
-    assert "it is going to be moved" in run.text
+    assert "it is going to be moved" in run.said

@@ -242,7 +242,7 @@ def test_a_restore_loses_what_came_after_the_backup_and_nothing_else(fleet: Flee
 
 def test_teardown_keeps_the_data_until_it_is_told(fleet: Fleet, play: Play, known: Known) -> None:
     would = play("teardown.yml", "--limit", "dify1", "--check", "-e", "dify_teardown_data=dify1")
-    assert "Would go: container agent_backend" in would.text and "/opt/dify/volumes" in would.text
+    assert "Would go: container agent_backend" in would.said and "/opt/dify/volumes" in would.said
     assert data.running_since(fleet, "dify1")
     play("teardown.yml", "--limit", "dify1")
     assert data.running_since(fleet, "dify1") == ""

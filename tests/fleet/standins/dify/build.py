@@ -143,6 +143,30 @@ def plugin_package(version: str = PLUGIN_VERSION, secret_url: bool = False, sign
     return _zip(files, comment)
 
 
+def endpoint_package(version: str = "0.0.1") -> bytes:
+    """A plugin with another provider, ``example/endpoint/endpoint``: fields by model type, optional ones that Dify fills in, a switch."""
+    manifest: dict[str, Any] = json.loads((HERE / "plugin" / "manifest.json").read_text(encoding="utf-8"))
+    manifest.update(version=version, author="example", name="endpoint", plugins={"models": ["provider/endpoint.yaml"]})
+    shown = [{"variable": "__model_type", "value": "llm"}]
+    forms = [
+        {"variable": "endpoint_url", "type": "text-input", "required": True},
+        {"variable": "api_key", "type": "secret-input", "required": False},
+        {"variable": "context_size", "type": "text-input", "required": True, "default": "4096", "show_on": shown},
+        {"variable": "mode", "type": "select", "default": "chat", "options": [{"value": "chat"}, {"value": "completion"}], "show_on": shown},
+        {"variable": "stream", "type": "switch", "required": False, "show_on": shown},
+        {"variable": "delimiter", "type": "text-input", "default": ";", "show_on": [*shown, {"variable": "mode", "value": "completion"}]},
+    ]
+    provider = {
+        "provider": "endpoint",
+        "label": {"en_US": "Endpoint"},
+        "supported_model_types": ["llm"],
+        "configurate_methods": ["customizable-model"],
+        "model_credential_schema": {"model": {"label": {"en_US": "Name"}}, "credential_form_schemas": forms},
+    }
+    files = {"manifest.yaml": json.dumps(manifest, indent=2) + "\n", "provider/endpoint.yaml": json.dumps(provider, indent=2) + "\n"}
+    return _zip(files, packages.signature(_zip(files, b"")))
+
+
 def _zip(files: dict[str, str], comment: bytes) -> bytes:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -130,7 +130,8 @@ class Console:
         head = f'--{mark}\r\nContent-Disposition: form-data; name="pkg"; filename="x.difypkg"\r\n\r\n'.encode()
         form = head + package + f"\r\n--{mark}--\r\n".encode()
         identifier = self.call("POST", "plugin/upload/pkg", raw=form, kind=f"multipart/form-data; boundary={mark}")["unique_identifier"]
-        installed = [plugin["plugin_unique_identifier"] for plugin in self.plugins()]
+        name = identifier.split(":", 1)[0]
+        installed = [plugin["plugin_unique_identifier"] for plugin in self.plugins() if plugin["plugin_id"] == name]
         if installed and identifier not in installed:
             more = {"repo": "x/y", "version": "0", "package": "x.difypkg"}
             self.call("POST", "plugin/upgrade/github", {"original_plugin_unique_identifier": installed[0], "new_plugin_unique_identifier": identifier, **more})

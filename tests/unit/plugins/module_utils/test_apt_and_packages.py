@@ -8,8 +8,8 @@ import pathlib
 
 import pytest
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _apt_source as apt
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dnf_source, _openpgp
 from ansible_collections.llmops.dify_xinference.plugins.module_utils import _docker_packages as packages
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _openpgp
 
 ROLES = pathlib.Path(__file__).resolve().parents[4] / "roles"
 NVIDIA_KEY = (ROLES / "nvidia_container_toolkit/files/nvidia-container-toolkit.asc").read_text()
@@ -77,6 +77,34 @@ def test_other_entries_are_found_by_their_address():
 def found(os_id="debian", os_version="13", installed=(), compose="", path="", dockerd="", apparmor=False):
     path = path or ("/usr/bin/docker" if installed else "")
     return packages.Found(os_id, os_version, dict.fromkeys(installed, "1"), path, dockerd, compose, apparmor)
+
+
+DNF = "# kept\n[nvidia]\nbaseurl = https://x/libnvidia-container/rpm\n  https://y/rpm\nenabled=1\n\n[other]\nbaseurl=https://z/rpm\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns", "left"),
+    [
+        (DNF, ["libnvidia-container"], "# kept\n[other]\nbaseurl=https://z/rpm\n"),
+        (DNF, ["https://y/"], "# kept\n[other]\nbaseurl=https://z/rpm\n"),
+        (DNF, ["https://w/"], DNF),
+        (DNF, ["x/libnvidia", "z/rpm"], None),
+        ("[a]\nmirrorlist=https://x/list\n", ["https://x/"], None),
+        # Not the address, only the name.
+        ("[libnvidia-container]\nbaseurl=https://z/rpm\n", ["libnvidia-container"], "[libnvidia-container]\nbaseurl=https://z/rpm\n"),
+        ("", ["x"], ""),
+    ],
+)
+def test_other_entries_of_dnf(text, patterns, left):
+    assert _dnf_source.without_entries(text, patterns) == left
+
+
+def test_what_dnf_may_take_is_a_version_lock():
+    text = _dnf_source.render(_dnf_source.Source("n", "t", "https://x/$basearch", "/k", ("a-1*", "b-1*")))
+    assert text == (
+        "[n]\nname=t\nbaseurl=https://x/$basearch\nenabled=1\nrepo_gpgcheck=1\ngpgcheck=0\ngpgkey=file:///k\nsslverify=1\nincludepkgs=a-1* b-1*\n"
+    )
+    assert "includepkgs" not in _dnf_source.render(_dnf_source.Source("n", "t", "https://x", "/k"))
 
 
 @pytest.mark.parametrize(

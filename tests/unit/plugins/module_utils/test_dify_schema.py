@@ -48,6 +48,23 @@ def test_fields_of_another_model_type_are_not_asked_for():
     assert fit({"mode": "chat"}, "llm", form) == ({"mode": "chat"}, None)
 
 
+def test_defaults_that_dify_fills_in_by_itself_are_compared_like_what_was_given():
+    """It does so for fields that are not required, and only beside the values that show them."""
+    llm = {"variable": "__model_type", "value": "llm"}
+    form = schema(
+        field("delimiter", required=False, default=";", show_on=[llm, {"variable": "mode", "value": "completion"}]),
+        field("mode", "select", required=False, default="chat", show_on=[llm]),
+    )
+    assert fit({}, "llm", form) == ({"mode": "chat"}, None)
+    assert fit({"mode": "completion"}, "llm", form) == ({"mode": "completion", "delimiter": ";"}, None)
+    assert fit({}, "rerank", form) == ({}, None)
+
+
+def test_a_field_of_several_model_types_has_the_default_of_its_own():
+    form = schema(*(field("size", default=size, show_on=[{"variable": "__model_type", "value": kind}]) for kind, size in (("llm", "4096"), ("rerank", "512"))))
+    assert [fit({}, kind, form)[0] for kind in ("llm", "rerank")] == [{"size": "4096"}, {"size": "512"}]
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import capabilities, provider_id
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import _STEPS, NEWEST_KNOWN, capabilities, provider_id, version_key
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,42 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versi
 def test_matrix(version, expected):
     able = capabilities(version)._asdict()
     assert {name: able[name] for name in expected} == expected
+
+
+# The last version before each step, the first from it on, and what changes: releases between the recorded ones are told by this.
+STEPS = [
+    ("0.6.16", "0.7.0", "xinference_fields", ("server_url", "model_uid"), ("server_url", "model_uid", "api_key")),
+    ("0.9.2", "0.10.0", "login_tokens", "data", "pair"),
+    ("0.9.2", "0.10.0", "refresh", "", "body"),
+    ("0.13.2", "0.14.0", "xinference_fields", ("server_url", "model_uid", "api_key"), ("server_url", "model_uid", "api_key", "invoke_timeout", "max_retries")),
+    ("0.15.8", "1.0.0", "plugins", False, True),
+    ("0.15.8", "1.0.0", "xinference_provider", "xinference", "langgenius/xinference/xinference"),
+    ("1.6.0", "1.7.0", "auto_upgrade", "", "preferences"),
+    ("1.7.2", "1.8.0", "credential_records", False, True),
+    ("1.9.1", "1.9.2", "login_tokens", "pair", "cookies"),
+    ("1.9.1", "1.9.2", "refresh", "body", "cookies"),
+    ("1.9.1", "1.9.2", "admin_key", True, False),
+    ("1.9.1", "1.9.2", "setup_language", False, True),
+    ("1.10.1-fix.1", "1.11.0", "admin_key", False, True),
+    ("1.11.1", "1.11.2", "login_base64", False, True),
+    ("1.13.3", "1.14.0", "default_model_first_write_bug", True, False),
+    ("1.14.0", "1.14.1", "env_file", False, True),
+    ("1.14.1", "1.15.0", "auto_upgrade", "preferences", "category"),
+]
+
+
+@pytest.mark.parametrize(("last", "first", "name", "before", "after"), STEPS)
+def test_each_step_is_taken_at_its_version(last, first, name, before, after):
+    assert (getattr(capabilities(last), name), getattr(capabilities(first), name)) == (before, after)
+
+
+def test_every_step_of_the_table_has_such_a_test():
+    assert sorted((name, since) for name, since, _before, _after in _STEPS) == sorted((name, version_key(first)) for _last, first, name, *_rest in STEPS)
+
+
+def test_capabilities_of_a_version_newer_than_the_newest_known_are_the_newest_ones():
+    assert capabilities("1.99.0")._replace(version="") == capabilities(NEWEST_KNOWN)._replace(version="")
+    assert version_key("v1.10.1-fix.1") == (1, 10, 1, 1) > version_key("1.10.1")
 
 
 def test_other_text_is_refused():

@@ -139,8 +139,6 @@ def test_nvidia_docker2(healthy):
         ("G07", {"LoggingDriver": "json-file"}, {}, '{"log-driver": "journald"}', "warn"),
         ("G10", {"Runtimes": {"runc": {}}}, dict.fromkeys(TOOLKIT, "1.20.0-1"), "", "warn"),
         ("G10", {"Runtimes": {"runc": {}, "nvidia": {}}}, dict.fromkeys(TOOLKIT, "1.20.0-1"), "", "ok"),
-        ("G13", {"CgroupDriver": "systemd"}, dict.fromkeys(TOOLKIT, "1.17.8-1"), "", "warn"),
-        ("G13", {"CgroupDriver": "systemd"}, dict.fromkeys(TOOLKIT, "1.20.0-1"), "", "ok"),
         ("G16", {"Driver": "vfs"}, {}, "", "fail"),
         ("G21", {"SecurityOptions": ["name=seccomp", "name=userns"]}, {}, "", "warn"),
     ],

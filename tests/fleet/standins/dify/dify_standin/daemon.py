@@ -352,7 +352,7 @@ class Daemon(Application):
 
     def validate(self, request: Request, tenant: str) -> Any:
         body = request.json
-        return {"result": True, "credentials": self._guarded(self.plugin.validate, body["model_type"], body["credentials"])}
+        return {"result": True, "credentials": self._guarded(self.plugin.validate, body["model_type"], body["credentials"], body["model"])}
 
     def invoke_llm(self, request: Request, tenant: str) -> Any:
         body = request.json

@@ -63,18 +63,24 @@ class Providers:
 
     def validated(self, tenant: str, provider: str, model: str, model_type: str, sent: dict[str, Any]) -> dict[str, Any]:
         """The credentials as they are stored: schema fields only, plus what the plugin's validation adds (clear text)."""
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for form in self._forms(tenant, provider):
             name = form["variable"]
+            if any({**sent, "__model_type": model_type}.get(one["variable"]) != one["value"] for one in form["show_on"]):
+                continue
             value = sent.get(name)
             if not value:
                 if form["required"]:
                     raise invalid(f"Variable {name} is required")
+                if form["default"]:
+                    chosen[name] = form["default"]
                 continue
             if not isinstance(value, str):
                 text = f"Variable {name} should be string"
                 raise Internal(text) if self.generation.number_is_500 else invalid(text)
-            chosen[name] = value
+            if form["options"] and value not in [one["value"] for one in form["options"]]:
+                raise invalid(f"Variable {name} is not in options")
+            chosen[name] = value.lower() == "true" if form["type"] == "switch" else value
         body = {"provider": provider, "model": model, "model_type": model_type, "credentials": chosen}
         return self.source.validate(tenant, body)
 

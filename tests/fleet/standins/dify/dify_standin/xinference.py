@@ -98,8 +98,10 @@ class Plugin:
 
     # -- validation ---------------------------------------------------------------------------------------------
 
-    def validate(self, model_type: str, credentials: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, model_type: str, credentials: dict[str, Any], model: str = "") -> dict[str, Any]:
         """The credentials with what validation adds; raises CredentialsRefused or PluginFailed."""
+        if "endpoint_url" in credentials:
+            return self._validate_endpoint(credentials, model)
         steps = {
             "llm": self._validate_llm,
             "text-embedding": self._validate_embedding,
@@ -114,6 +116,18 @@ class Plugin:
             raise CredentialsRefused("model_uid should not contain /, ?, or #")
         steps[model_type](found)
         return found
+
+    def _validate_endpoint(self, credentials: dict[str, Any], model: str) -> dict[str, Any]:
+        """As a provider of any server with OpenAI's API asks: a short answer of the model. Read, not recorded; nothing is added."""
+        url = f"{credentials['endpoint_url'].rstrip('/')}/chat/completions"
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 5}).encode()
+        try:
+            answer = call("POST", url, credentials.get("api_key") or "", body, timeout=self.timeout)
+        except OSError as error:
+            raise CredentialsRefused(f"An error occurred during credentials validation: {_cause(url, error, self.timeout)}") from error
+        if answer.status != 200:
+            raise CredentialsRefused(f"Credentials validation failed with status code {answer.status} and response {answer.text}")
+        return dict(credentials)
 
     def _validate_llm(self, found: dict[str, Any]) -> None:
         extra = self._parameters(found)
