@@ -57,7 +57,10 @@ _SMI_WORDS = {
 
 
 class Look(t.NamedTuple):
-    """What was seen. ``containers`` maps a name to (runs, exit status, output) of ``nvidia-smi -L`` in it; ``expected`` is the number of GPUs on the bus."""
+    """What was seen. ``containers`` maps a name to (runs, exit status, output) of ``nvidia-smi -L`` in it; ``expected`` is the number of GPUs on the bus.
+
+    ``blind`` is why the kernel log was not seen; empty when it was.
+    """
 
     now: float
     boot_id: str
@@ -69,6 +72,7 @@ class Look(t.NamedTuple):
     xids: t.List[t.Tuple[float, str, int, str]]
     cursor: str
     containers: t.Dict[str, t.Tuple[bool, int, str]]
+    blind: str = ""
 
 
 class Decision(t.NamedTuple):
@@ -202,6 +206,8 @@ def decide(look: Look, state: t.Mapping[str, t.Any], config: t.Mapping[str, t.An
     if healthy:
         verdicts.insert(0, verdict("host", OK, f"{count} of {look.expected} GPUs answer, driver {look.loaded or 'unknown'}."))
     verdicts += judge_xids(look, new)
+    if look.blind:
+        verdicts.append(verdict("kernel_log", UNKNOWN, f"The kernel log cannot be seen ({look.blind}), and so no Xid.", "systemctl status systemd-journald."))
     restarts = []
     for name in sorted(look.containers):
         said, act = judge_container(name, look, healthy, new, config)
@@ -269,8 +275,8 @@ def read(path: str) -> str:
         return ""
 
 
-def kernel_messages(cursor: str) -> tuple[list[tuple[float, str]], str]:
-    """Kernel messages after a journal cursor (of this boot when there is none) that name NVIDIA's driver, and the new cursor."""
+def kernel_messages(cursor: str) -> tuple[list[tuple[float, str]], str, str]:
+    """Kernel messages after a journal cursor (of this boot when there is none) that name NVIDIA's driver, the new cursor, and why they were not seen."""
     argv = ["journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--show-cursor", "--grep=NVRM"]
     status, out = run(argv + ([f"--after-cursor={cursor}"] if cursor else []))
     found = []
@@ -286,7 +292,8 @@ def kernel_messages(cursor: str) -> tuple[list[tuple[float, str]], str]:
             continue
         cursor = str(entry.get("__CURSOR") or cursor)
         found.append((when, message if isinstance(message, str) else bytes(message).decode("utf-8", "replace")))
-    return found, cursor
+    # 1 is what a search ends with that finds nothing.
+    return found, cursor, f"journalctl ends with {status}" if status not in (0, 1) else ""
 
 
 def gpus_on_bus(root: str) -> int:
@@ -302,9 +309,9 @@ def gpus_on_bus(root: str) -> int:
 def look_at(config: t.Mapping[str, t.Any], state: t.Mapping[str, t.Any]) -> Look:
     """One look at the host and its containers."""
     root = config["root"]
-    boot_id = read("/proc/sys/kernel/random/boot_id").strip()
     started = re.search(r"^btime (\d+)", read("/proc/stat"), re.M)
-    messages, cursor = kernel_messages(str(state.get("cursor") or "") if state.get("boot_id") == boot_id else "")
+    boot_id = f"{read('/proc/sys/kernel/random/boot_id').strip()} {started.group(1) if started else ''}".strip()
+    messages, cursor, blind = kernel_messages(str(state.get("cursor") or "") if state.get("boot_id") == boot_id else "")
     status, listing = run([config["nvidia_smi"], "-L"])
     if status in _HEALTHY:
         # A lost GPU shows in a query's cells, with exit status 0; the listing may leave it out or not.
@@ -319,7 +326,7 @@ def look_at(config: t.Mapping[str, t.Any], state: t.Mapping[str, t.Any]) -> Look
         containers[name] = (runs, *(run([config["docker"], "exec", name, "nvidia-smi", "-L"]) if runs else (0, "")))
     return Look(
         now=time.time(),
-        boot_id=f"{boot_id} {started.group(1) if started else ''}".strip(),
+        boot_id=boot_id,
         smi_status=status,
         smi_text=listing,
         expected=gpus_on_bus(root),
@@ -328,6 +335,7 @@ def look_at(config: t.Mapping[str, t.Any], state: t.Mapping[str, t.Any]) -> Look
         xids=parse_xids(messages),
         cursor=cursor,
         containers=containers,
+        blind=blind,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +166,38 @@ def test_the_watchdog_restarts_the_container_that_lost_its_gpus_once(fleet: Flee
         assert 'llmops_gpu_container_ok{container="xinference"} 0\n' in numbers
     finally:
         fleet.ssh(GPU, "sudo systemctl start llmops-gpu-watchdog.timer", check=True)
+
+
+# A kernel message of this boot in a journal file of its own, for nobody may write into a container's kernel log.
+XID = r"""set -e
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends systemd-journal-remote >/dev/null
+folder=/var/log/journal/$(cat /etc/machine-id); mkdir -p $folder
+printf '%s\n' __REALTIME_TIMESTAMP=$(date +%s)000000 __MONOTONIC_TIMESTAMP=1000000 _TRANSPORT=kernel SYSLOG_IDENTIFIER=kernel \
+  _BOOT_ID=$(tr -d - < /proc/sys/kernel/random/boot_id) _MACHINE_ID=$(cat /etc/machine-id) \
+  'MESSAGE=NVRM: Xid (PCI:0000:01:00): 79, pid=1234, name=python3, GPU has fallen off the bus.' '' > /tmp/xid
+/lib/systemd/systemd-journal-remote --output=$folder/xid.journal /tmp/xid
+printf '#!/bin/sh\necho 595.91.07\n' > /usr/local/sbin/modinfo && chmod 755 /usr/local/sbin/modinfo"""
+NO_XID = f"rm -f /var/log/journal/*/xid.journal /usr/local/sbin/modinfo /var/lib/llmops/gpu-watchdog/state.json; systemctl start {SERVICE}"
+
+
+def test_an_xid_and_a_driver_that_waits_for_a_reboot_are_told(fleet: Fleet, first: Run, play: Play, tmp_path: Path) -> None:
+    fleet.ssh(GPU, "sudo systemctl stop llmops-gpu-watchdog.timer", check=True)
+    before = container_start(fleet)
+    try:
+        fleet.ssh(GPU, f"sudo sh -c {shlex.quote(XID)}", check=True, timeout=300)
+        look(fleet)
+        # The second look does not count it again.
+        bad = {entry["id"]: entry for entry in look(fleet)["verdicts"] if entry["status"] in ("warn", "fail")}
+        assert {name: entry["status"] for name, entry in bad.items()} == {"driver_mismatch": "warn", "xid": "fail"}, bad
+        assert "Xid 79 on 0000:01:00, 1 times" in bad["xid"]["message"] and "Power-cycle" in bad["xid"]["remedy"]
+        assert 'llmops_gpu_xid_total{xid="79",bus="0000:01:00"} 1\n' in fleet.ssh(GPU, "cat /var/lib/prometheus/node-exporter/llmops_gpu.prom").stdout
+        assert container_start(fleet) == before
+        written = tmp_path / "preflight.json"
+        run = play("preflight.yml", "--limit", GPU, "-e", f"gpu_preflight_json={written}")
+        found = json.loads(written.read_text())["hosts"][0]["statuses"]
+        assert (run.rc, found["E01"], found["D08"]) == (2, "fail", "warn")
+    finally:
+        fleet.ssh(GPU, f"sudo sh -c {shlex.quote(NO_XID)}; sudo systemctl start llmops-gpu-watchdog.timer", check=True)
 
 
 def test_a_lost_gpu_gets_a_verdict_and_no_restart(fleet: Fleet, first: Run, play: Play) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
+
 import pytest
 
 from tests.fleet import Fleet
@@ -75,6 +78,52 @@ def test_a_driver_comes_and_stays(fleet: Fleet, play: Play) -> None:
     assert "0 upgraded" in fleet.ssh(HOST, "sudo apt-get -q -s dist-upgrade | grep -E '^[0-9]+ upgraded|^Inst nvidia'").stdout
 
 
+# Without the pin and the holds: only the list of the nightly upgrade is left to stop it.
+NIGHT = f"""set -e
+mv /etc/apt/preferences.d/llmops-nvidia-driver /root/pin; apt-mark unhold {" ".join(OURS)} >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends unattended-upgrades >/dev/null
+echo 'Unattended-Upgrade::Origins-Pattern {{ "site=ADDRESS"; }};' > /etc/apt/apt.conf.d/90site
+unattended-upgrade --dry-run --debug 2>&1 | grep '^Packages that will be upgraded' || true
+mv /etc/apt/apt.conf.d/52llmops-nvidia-driver /root/list
+unattended-upgrade --dry-run --debug 2>&1 | grep '^Packages that will be upgraded' || true"""
+DAY = f"""mv /root/list /etc/apt/apt.conf.d/52llmops-nvidia-driver; mv /root/pin /etc/apt/preferences.d/llmops-nvidia-driver
+rm /etc/apt/apt.conf.d/90site; apt-mark hold {" ".join(OURS)} >/dev/null; apt-get -qq purge unattended-upgrades >/dev/null"""
+
+
+@pytest.mark.long
+def test_the_nightly_upgrade_itself_leaves_it_alone(fleet: Fleet, play: Play) -> None:
+    try:
+        out = fleet.ssh(HOST, f"sudo sh -c {shlex.quote(NIGHT.replace('ADDRESS', fleet.services_address()))}", check=True, timeout=300).stdout
+    finally:
+        fleet.ssh(HOST, f"sudo sh -c {shlex.quote(DAY)}")
+    with_list, without = out.splitlines()
+    assert "nvidia" not in with_list
+    assert "nvidia-open-580" in without, "the test's upgrade is none"
+    held(fleet, OLD)
+
+
+SWITCH = f"{STANDIN_ROOT}/sys/bus/pci/devices/0000:09:00.0"
+
+
+@pytest.mark.long
+def test_a_board_with_nvswitches_gets_its_fabric_manager_at_the_drivers_version(fleet: Fleet, play: Play) -> None:
+    wish = ("-e", f"nvidia_driver_version={OLD}")
+    make = f"mkdir -p {SWITCH} && cd {SWITCH} && echo 0x10de > vendor && echo 0x068000 > class && echo 0x22a3 > device"
+    fleet.ssh(HOST, f"sudo sh -c '{make}'", check=True)
+    try:
+        run = driver(play, *wish)
+        assert run.recap[HOST].failed == 0 and run.recap[HOST].changed > 0, run.messages(HOST)
+        shown = fleet.ssh(HOST, "dpkg-query -W -f '${db:Status-Want} ${Version} ' nvidia-fabricmanager-580; systemctl is-active nvidia-fabricmanager").stdout
+        assert shown.split() == ["hold", OLD, "active"]
+        held(fleet, OLD)
+        again = driver(play, *wish)
+        assert (again.recap[HOST].failed, again.recap[HOST].changed) == (0, 0), again.text[-2000:]
+    finally:
+        name = "nvidia-fabricmanager-580"
+        undo = f"rm -r {SWITCH}; systemctl disable --now nvidia-fabricmanager; apt-mark unhold {name}; apt-get -qq purge {name}"
+        fleet.ssh(HOST, f"sudo sh -c '{undo}'")
+
+
 @pytest.mark.long
 def test_the_driver_is_not_changed_under_what_is_served(fleet: Fleet, play: Play) -> None:
     if fleet.ssh(HOST, "command -v nvidia-ctk").returncode != 0:
@@ -89,6 +138,30 @@ def test_the_driver_is_not_changed_under_what_is_served(fleet: Fleet, play: Play
         fleet.ssh(HOST, "sudo docker rm --force serving")
 
 
+# Each start has an id of its own, as a machine's has; a container's is the machine's.
+BOOT = """[Unit]
+DefaultDependencies=no
+Before=ssh.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'cat /proc/sys/kernel/random/uuid > /run/boot-id; mount --bind /run/boot-id /proc/sys/kernel/random/boot_id'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def reboot_by_itself(fleet: Fleet, run: Callable[[], Run]) -> Run:
+    """Let the host come back when it shuts itself down."""
+    container = fleet.settings.container(HOST)
+    fleet.ssh(HOST, f"sudo sh -c {shlex.quote(f'echo {shlex.quote(BOOT)} > /etc/systemd/system/boot-id.service; systemctl enable boot-id')}", check=True)
+    fleet.engine.docker("update", "--restart=always", container)
+    try:
+        return run()
+    finally:
+        fleet.engine.docker("update", "--restart=no", container)
+        fleet.ssh(HOST, "sudo sh -c 'umount /proc/sys/kernel/random/boot_id; systemctl disable boot-id; rm /etc/systemd/system/boot-id.service'")
+
+
 @pytest.mark.long
 def test_an_upgrade_says_that_a_reboot_is_pending_and_ends_with_it(fleet: Fleet, play: Play) -> None:
     wish = ("-e", f"nvidia_driver_version={NEW}")
@@ -97,7 +170,16 @@ def test_an_upgrade_says_that_a_reboot_is_pending_and_ends_with_it(fleet: Fleet,
     held(fleet, NEW)
     mismatch = fleet.ssh(HOST, "nvidia-smi")
     assert mismatch.returncode == 18 and "Driver/library version mismatch" in mismatch.stdout
-    fleet.reboot(HOST)
+    allowed = (*wish, "-e", "nvidia_driver_reboot=true")
+    fleet.ssh(HOST, "sudo docker run -d --rm --name serving --gpus all busybox sleep 900", check=True, timeout=300)
+    try:
+        waiting = driver(play, *allowed)
+    finally:
+        fleet.ssh(HOST, "sudo docker rm --force serving")
+    assert waiting.recap[HOST].failed == 0 and "serving has its GPUs, so it is not done" in waiting.said, waiting.messages(HOST)
+    assert fleet.ssh(HOST, "nvidia-smi").returncode == 18, "it was rebooted all the same"
+    rebooted = reboot_by_itself(fleet, lambda: driver(play, *allowed))
+    assert rebooted.recap[HOST].failed == 0 and rebooted.recap[HOST].changed == 1, rebooted.text[-3000:]
     assert fleet.ssh(HOST, "nvidia-smi -L").returncode == 0
     again = driver(play, *wish)
     assert (again.recap[HOST].failed, again.recap[HOST].changed) == (0, 0), again.text[-2000:]

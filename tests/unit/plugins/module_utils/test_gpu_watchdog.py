@@ -118,6 +118,13 @@ def test_xids_count_until_the_next_boot():
     assert "xid" not in statuses(dog.decide(look(boot_id="next"), first.state, CONFIG))
 
 
+def test_a_kernel_log_that_is_not_seen_is_unknown_and_never_fine(monkeypatch):
+    assert statuses(dog.decide(look(blind="journalctl ends with 127"), {}, CONFIG))["kernel_log"] == "unknown"
+    for status, seen in ((0, True), (1, True), (124, False), (127, False)):
+        monkeypatch.setattr(dog, "run", lambda argv, timeout=30.0, status=status: (status, ""))
+        assert (dog.kernel_messages("") == ([], "", "")) is seen
+
+
 def test_metrics_are_what_node_exporter_reads():
     state = {"boot_id": "boot", "xids": {"79 0000:05:00": {"count": 3, "last": NOW, "words": "w"}}}
     seen = lost()
@@ -153,4 +160,6 @@ def test_a_look_writes_verdict_state_and_metrics(tmp_path, monkeypatch):
     calls.clear()
     dog.main(["gpu-watchdog", str(settings)])
     assert not [argv for argv in calls if argv[:2] == ["docker", "restart"]]
+    # What was read before is not counted again.
+    assert next(argv for argv in calls if argv[0] == "journalctl")[-1] == "--after-cursor=s=1"
     assert not list((tmp_path / "metrics").glob(".gpu*"))
