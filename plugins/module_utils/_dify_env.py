@@ -61,7 +61,9 @@ SECRET_RULES = [
     SecretRule("PLUGIN_DIFY_INNER_API_KEY", {"PLUGIN_DIFY_INNER_API_KEY": "{}"}),
     SecretRule("WEAVIATE_API_KEY", {"WEAVIATE_API_KEY": "{}", "WEAVIATE_AUTHENTICATION_APIKEY_ALLOWED_KEYS": "{}"}, length=32),
     SecretRule("QDRANT_API_KEY", {"QDRANT_API_KEY": "{}"}, length=32),
-    SecretRule("PGVECTOR_PASSWORD", {"PGVECTOR_PASSWORD": "{}", "PGVECTOR_POSTGRES_PASSWORD": "{}"}, length=32, permanent=True),
+    SecretRule("PGVECTOR_PASSWORD", {"PGVECTOR_PASSWORD": "{}", "PGVECTOR_POSTGRES_PASSWORD": "{}", "PGVECTO_RS_PASSWORD": "{}"}, length=32, permanent=True),
+    # Of the other stores, where one is used: _dify_vector says which variables carry it.
+    SecretRule("VECTOR_PASSWORD", {}, length=32, permanent=True),
     SecretRule("DIFY_AGENT_API_TOKEN", {"DIFY_AGENT_API_TOKEN": "{}", "AGENT_BACKEND_API_TOKEN": "{}"}),
     SecretRule("DIFY_AGENT_SERVER_SECRET_KEY", {"DIFY_AGENT_SERVER_SECRET_KEY": "{}"}, kind="key32"),
     SecretRule("DIFY_AGENT_SHELLCTL_AUTH_TOKEN", {"DIFY_AGENT_SHELLCTL_AUTH_TOKEN": "{}", "SHELLCTL_AUTH_TOKEN": "{}"}),
@@ -169,10 +171,15 @@ def text_of(value: t.Any) -> str:
     return str(value)
 
 
-def profiles(example: str, more: t.Iterable[str], without: t.Iterable[str] = ()) -> str:
-    """``COMPOSE_PROFILES`` of the example, still with its references, plus and minus some."""
+def profiles(example: str, more: t.Iterable[str], without: t.Iterable[str] = (), values: t.Mapping[str, t.Any] | None = None) -> str:
+    """``COMPOSE_PROFILES`` of the example, still with its references, plus and minus some. ``values``: what the references stand for."""
+
+    def meant(part: str) -> str:
+        found = _REFERENCE.match(part)
+        return text_of((values or {}).get(found.group(1))) or found.group(2) or "" if found else part
+
     shipped = [part for part in parse(example).get("COMPOSE_PROFILES", "").split(",") if part]
-    kept = [part for part in shipped if not any(name == part or part.endswith(f":-{name}}}") for name in without)]
+    kept = [part for part in shipped if meant(part) not in without]
     return ",".join(kept + [name for name in more if name not in kept])
 
 

@@ -21,6 +21,8 @@ DATABASES = ("db_postgres", "db", "db_mysql")
 _TOP = re.compile(r"^([A-Za-z_][\w.-]*):")
 _SERVICE = re.compile(r"^ {2}([A-Za-z_][\w.-]*):")
 _KEY = re.compile(r"^ {4}([A-Za-z_][\w.-]*):")
+_PROFILE = re.compile(r"^ {6}-\s*[\"']?([\w.-]*)[\"']?\s*$")
+_PROFILES = re.compile(r"^ {4}profiles:\s*\[(.*)\]")
 _IMAGE = re.compile(r"^ {4}image:\s*[\"']?([^\s\"'#]+)")
 _ENV_ITEM = re.compile(r"^\s*(?:-\s*)?(?:(?:path|env_file):\s*)?[\"']?(?:\./)?\.env[\"']?\s*$")
 
@@ -33,6 +35,7 @@ class Layout(t.NamedTuple):
     health_checked: tuple[str, ...]
     reads_env: bool  # containers read the whole .env; else only names of the compose file's list reach them
     one_shot: tuple[str, ...]
+    profiles: dict[str, tuple[str, ...]]  # by service; those without any always run
     images: dict[str, str]  # by service, as the compose file names them
     database: str  # service of the database that comes with the release, "" when there is none
 
@@ -46,6 +49,8 @@ def read(compose_text: str) -> Layout:
     service = ""
     keys: dict[str, set[str]] = {}
     images: dict[str, str] = {}
+    profiles: dict[str, tuple[str, ...]] = {}
+    last = ""
     reads_env = False
     for line in compose_text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -63,6 +68,12 @@ def read(compose_text: str) -> Layout:
             keys[service] = set()
             continue
         key = _KEY.match(line)
+        last = key.group(1) if key else last
+        entry = _PROFILE.match(line)
+        inline = _PROFILES.match(line)
+        if service and last == "profiles" and (entry or inline):
+            more = [entry.group(1)] if entry else [name.strip(" \"'") for name in (inline.group(1) if inline else "").split(",")]
+            profiles[service] = (*profiles.get(service, ()), *more)
         if key and service:
             keys[service].add(key.group(1))
             image = _IMAGE.match(line)
@@ -76,6 +87,7 @@ def read(compose_text: str) -> Layout:
         health_checked=tuple(name for name, has in keys.items() if "healthcheck" in has),
         reads_env=reads_env,
         one_shot=tuple(name for name in ONE_SHOT if name in keys),
+        profiles=profiles,
         images=images,
         database=next((name for name in DATABASES if name in keys), ""),
     )

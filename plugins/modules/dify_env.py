@@ -55,6 +55,16 @@ options:
     type: list
     elements: str
     default: []
+  vector_store:
+    description:
+      - Vector store, as C(VECTOR_STORE) names it. One that the release does not have is refused with those that it has, and so is one whose
+        own server cannot be given a password.
+      - What it needs to be reached is set, and its password (C(VECTOR_PASSWORD) of O(secrets_file)) put into every variable that must carry it.
+    type: str
+  vector_store_external:
+    description: Whether the vector store is no part of the Compose project. Its address and credentials are O(user_settings) and O(secret_settings).
+    type: bool
+    default: false
   known_names:
     description: Names to accept although no file of the release mentions them.
     type: list
@@ -78,6 +88,12 @@ names:
   elements: str
   returned: success
   sample: [LOG_LEVEL]
+joins:
+  description: Services of the chosen vector store that the release keeps in a network without the api.
+  type: list
+  elements: str
+  returned: success
+  sample: []
 not_handed_on:
   description:
     - Variables of O(user_settings) and O(settings) that stand in C(.env), but that no file of the release hands on to a container.
@@ -89,10 +105,11 @@ not_handed_on:
 """
 
 import glob
+import itertools
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _dify_layout, _secrets
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _dify_layout, _dify_vector, _secrets
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._difference import Difference
 
 
@@ -112,6 +129,8 @@ def main() -> None:
             "profiles": {"type": "list", "elements": "str", "default": []},
             "without_profiles": {"type": "list", "elements": "str", "default": []},
             "known_names": {"type": "list", "elements": "str", "default": []},
+            "vector_store": {"type": "str"},
+            "vector_store_external": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -140,11 +159,22 @@ def main() -> None:
     try:
         _dify_env.check_names(given, known)
         settings = {name: value for name, value in {**_dify_env.SECURE_SETTINGS, **params["settings"]}.items() if name in known}
+        store, hidden = params["vector_store"], set(params["secret_settings"])
+        if store:
+            refused = _dify_vector.problem(store, params["vector_store_external"], itertools.chain(*layout.profiles.values()), known, given)
+            if refused:
+                module.fail_json(msg=refused)
+            settings["VECTOR_STORE"] = store
+            if not params["vector_store_external"]:
+                plain, secret = _dify_vector.settings(store, secrets.get("VECTOR_PASSWORD", ""), given, known)
+                settings.update({**plain, **secret})
+                hidden |= set(secret)
+                module.no_log_values.update(secret.values())
         settings.update(given)
         settings.update(_dify_env.secret_settings(secrets, known, settings))
         raw = {}
         if (params["profiles"] or params["without_profiles"]) and "COMPOSE_PROFILES" not in given:
-            raw["COMPOSE_PROFILES"] = _dify_env.profiles(example, params["profiles"], params["without_profiles"])
+            raw["COMPOSE_PROFILES"] = _dify_env.profiles(example, params["profiles"], params["without_profiles"], settings)
         text = _dify_env.render(example, settings, raw)
     except _dify_env.EnvRefused as error:
         module.fail_json(msg=str(error))
@@ -153,15 +183,15 @@ def main() -> None:
         module.fail_json(msg=f"{', '.join(leftovers)}: would keep a value that stands in Dify's public example. Is {params['secrets_file']} complete?")
 
     old, new = _dify_env.parse(before), _dify_env.parse(text)
-    store = [] if module.check_mode and not secrets else _dify_env.public_of_store(new, new.get("VECTOR_STORE", ""))
-    if store:
+    public = [] if module.check_mode and not secrets else _dify_env.public_of_store(new, new.get("VECTOR_STORE", ""))
+    if public:
         module.fail_json(
-            msg=f"{', '.join(store)}: the chosen vector store {new['VECTOR_STORE']} would run on a public default. Give a value of your own in "
+            msg=f"{', '.join(public)}: the chosen vector store {new['VECTOR_STORE']} would run on a public default. Give a value of your own in "
             "dify_env_secrets, to the variables of its server as well (see the release's .env.example)."
         )
     difference = Difference()
     for name in sorted(set(old) | set(new)):
-        hide = name in _dify_env.SECRET_VARIABLES or name in params["secret_settings"] or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))
+        hide = name in _dify_env.SECRET_VARIABLES or name in hidden or any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "_KEY"))
         difference.add(name, new.get(name), old.get(name), secret=hide)
     mode = os.stat(target).st_mode & 0o777 if before else 0o600
     difference.add("mode", "0600", f"{mode:04o}")
@@ -172,7 +202,14 @@ def main() -> None:
         except OSError as error:
             module.fail_json(msg=f"{target} cannot be written: {error}")
     left = _dify_layout.not_handed_on(set(settings) - _dify_env.SECRET_VARIABLES, _dify_env.references(compose), layout)
-    module.exit_json(changed=changed, names=difference.names, not_handed_on=left, diff={"before_header": target, "after_header": target, **difference.diff()})
+    joins = _dify_vector.STORES[store].joins if store in _dify_vector.STORES and not params["vector_store_external"] else ()
+    module.exit_json(
+        changed=changed,
+        names=difference.names,
+        not_handed_on=left,
+        joins=[name for name in joins if name in layout.services],
+        diff={"before_header": target, "after_header": target, **difference.diff()},
+    )
 
 
 if __name__ == "__main__":

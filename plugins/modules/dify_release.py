@@ -118,6 +118,10 @@ layout:
       type: list
       elements: str
       sample: []
+    profiles:
+      description: Compose profiles by service; services without any always run.
+      type: dict
+      sample: {weaviate: [weaviate]}
     images:
       description: Images by service, as the compose file names them.
       type: dict

@@ -111,6 +111,13 @@ POSTGRES = Step(
         " /usr/lib/x86_64-linux-gnu/libz3.* /usr/lib/postgresql/15/lib/llvmjit*"
     ),
 )
+# Debian has no MySQL; MariaDB speaks its protocol and its SQL.
+MYSQL = Step(
+    "mysql",
+    packages=("mariadb-server",),
+    files=(("usr/local/bin/docker-entrypoint.sh", FILES / "mysql-entrypoint.sh", 0o755),),
+    shell="rm -rf /var/lib/mysql; mkdir -p /var/lib/mysql; chown mysql:mysql /var/lib/mysql",
+)
 REDIS = Step(
     "redis",
     packages=("redis-server", "redis-tools"),
@@ -147,7 +154,7 @@ XINFERENCE_OLD = Step("xinference-0.13.3", action="xinference", release="0.13.3"
 WEAVIATE = Step("weaviate", action="files", files=(("bin/weaviate", FILES / "weaviate.py", 0o755),))
 PYTHON_CLIENTS = Step(
     "python-clients",
-    packages=("python3-psycopg2", "python3-redis"),
+    packages=("python3-psycopg2", "python3-pymysql", "python3-redis"),
     shell="groupadd --gid 1001 dify; useradd --uid 1001 --gid dify --create-home --shell /bin/bash dify;"
     "mkdir -p /app/api/storage /app/storage /app/web; chown -R dify:dify /app",
 )
@@ -209,6 +216,14 @@ IMAGES: t.Tuple[ImageSpec, ...] = (
             "Volumes": {"/var/lib/postgresql/data": {}},
             "StopSignal": "SIGINT",
         },
+    ),
+    ImageSpec(
+        "library/mysql",
+        "8.0",
+        "the real MariaDB of Debian under MySQL's name; entry point by this project",
+        (DEBIAN, MYSQL),
+        {"Entrypoint": ["docker-entrypoint.sh"], "ExposedPorts": {"3306/tcp": {}}, "Volumes": {"/var/lib/mysql": {}}},
+        on_demand=True,
     ),
     ImageSpec(
         "library/redis",

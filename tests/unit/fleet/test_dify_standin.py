@@ -21,6 +21,7 @@ from tests.fleet.images.catalog import IMAGES
 from tests.fleet.standins.dify import build
 from tests.fleet.standins.dify.dify_standin import errors, packages, rag, security
 from tests.fleet.standins.dify.dify_standin.config import Settings
+from tests.fleet.standins.dify.dify_standin.files import FolderFiles
 from tests.fleet.standins.dify.dify_standin.generations import GENERATIONS
 from tests.fleet.standins.dify.dify_standin.http import Request, Router, reply
 from tests.fleet.standins.dify.dify_standin.storage import MemoryCache, SqliteDatabase, migrate, schema_ready
@@ -125,17 +126,17 @@ def test_unique_identifier_follows_content_not_packing() -> None:
 
 
 def test_stored_secrets_need_the_workspaces_key_file(tmp_path: pathlib.Path) -> None:
-    security.make_tenant_key(str(tmp_path), "t")
-    stored = security.encrypt(str(tmp_path), "t", "key ✓")
+    security.make_tenant_key(FolderFiles(tmp_path), "t")
+    stored = security.encrypt(FolderFiles(tmp_path), "t", "key ✓")
     assert stored.startswith("SFlCUklEO")
     assert "key" not in stored
-    assert security.decrypt(str(tmp_path), "t", stored) == "key ✓"
-    security.make_tenant_key(str(tmp_path), "t")
+    assert security.decrypt(FolderFiles(tmp_path), "t", stored) == "key ✓"
+    security.make_tenant_key(FolderFiles(tmp_path), "t")
     with pytest.raises(ValueError, match="key"):
-        security.decrypt(str(tmp_path), "t", stored)
+        security.decrypt(FolderFiles(tmp_path), "t", stored)
     (tmp_path / "privkeys" / "t" / "private.pem").unlink()
     with pytest.raises(security.PrivateKeyMissing):
-        security.decrypt(str(tmp_path), "t", stored)
+        security.decrypt(FolderFiles(tmp_path), "t", stored)
 
 
 @pytest.mark.parametrize(("value", "shown"), [("", ""), ("12345678", "*" * 20), ("sk-0123456789abcdef", "sk-012************ef")])

@@ -116,3 +116,18 @@ def test_the_chosen_store_must_not_run_on_a_public_default():
     assert env.public_of_store(values, "opensearch") == ["OPENSEARCH_PASSWORD"]
     assert env.public_of_store({**values, "CHROMA_AUTH_CREDENTIALS": "MyOwnValue1"}, "chroma") == []
     assert env.public_of_store(values, "weaviate") == []
+
+
+@pytest.mark.parametrize(
+    ("without", "values", "left"),
+    [
+        ([], {}, "${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},collaboration"),
+        (["postgresql"], {}, "${VECTOR_STORE:-weaviate},collaboration"),
+        # What the reference stands for counts, not its default.
+        (["mysql"], {"DB_TYPE": "mysql"}, "${VECTOR_STORE:-weaviate},collaboration"),
+        (["milvus"], {"VECTOR_STORE": "milvus"}, "${DB_TYPE:-postgresql},collaboration"),
+        (["weaviate"], {"VECTOR_STORE": "milvus"}, "${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},collaboration"),
+    ],
+)
+def test_profiles_of_servers_elsewhere_are_left_out(without, values, left):
+    assert env.profiles("COMPOSE_PROFILES=${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},collaboration\n", [], without, values) == left

@@ -78,7 +78,7 @@ class Accounts:
         """The first account and its workspace; the key file first, as a refused write must leave nothing behind."""
         language = language if language in TIMEZONES else "en-US"
         tenant = str(uuid.uuid4())
-        public = make_tenant_key(self.settings.storage, tenant)
+        public = make_tenant_key(self.settings.files, tenant)
         account = self.create(mail, name, password, language, address)
         self.db.insert(
             "tenants", id=tenant, name=f"{name}'s Workspace", encrypt_public_key=public, plan="basic", status="normal", created_at=time.time()

@@ -13,11 +13,16 @@ import secrets
 from collections.abc import Mapping
 
 from . import VERSION
+from .files import Bucket, Files, open_files
 
 
 def flag(value: str) -> bool:
     """True for the spellings that Dify's settings take as true."""
     return value.strip().lower() in ("true", "1", "yes", "on")
+
+
+def _bucket(env: Mapping[str, str], access: str, secret: str, region: str, name: str) -> Bucket:
+    return Bucket(env.get("S3_ENDPOINT", ""), env.get(region, "us-east-1"), env.get(name, ""), env.get(access, ""), env.get(secret, ""))
 
 
 @dataclasses.dataclass
@@ -26,11 +31,16 @@ class Settings:
 
     # Which Dify to be (generations.py); the images carry it as STANDIN_DIFY_VERSION.
     version: str = VERSION
+    db_type: str = "postgresql"
     db_host: str = ""
     db_port: int = 5432
     db_username: str = "postgres"
     db_password: str = ""
     db_database: str = "dify"
+    vector_host: str = ""  # of pgvector, where that is the vector store
+    vector_user: str = "postgres"
+    vector_password: str = ""
+    vector_database: str = "dify"
     redis_host: str = ""
     redis_port: int = 6379
     redis_username: str = ""
@@ -51,6 +61,7 @@ class Settings:
     migration_seconds: float = 3.0
     deploy_env: str = "PRODUCTION"
     storage: str = "/app/api/storage"
+    bucket: Bucket | None = None  # instead of the folder
     plugin_daemon_url: str = "http://plugin_daemon:5002"
     plugin_daemon_key: str = ""
     plugin_daemon_timeout: float = 600.0
@@ -66,6 +77,7 @@ class Settings:
     server_key: str = ""
     force_verifying_signature: bool = True
     plugin_storage: str = "/app/storage"
+    plugin_bucket: Bucket | None = None
     plugin_install_seconds: float = 2.0
     xinference_retry_pause: float = 1.0
     xinference_timeout: float = 10.0
@@ -82,11 +94,16 @@ class Settings:
         storage = get("OPENDAL_FS_ROOT", "storage")
         return cls(
             version=get("STANDIN_DIFY_VERSION", VERSION),
+            db_type=get("DB_TYPE", "postgresql"),
             db_host=get("DB_HOST", ""),
             db_port=int(get("DB_PORT", "5432")),
             db_username=get("DB_USERNAME", "postgres"),
             db_password=get("DB_PASSWORD", ""),
             db_database=get("DB_DATABASE", "dify"),
+            vector_host=get("PGVECTOR_HOST", "pgvector") if get("VECTOR_STORE") == "pgvector" else "",
+            vector_user=get("PGVECTOR_USER", "postgres"),
+            vector_password=get("PGVECTOR_PASSWORD", ""),
+            vector_database=get("PGVECTOR_DATABASE", "dify"),
             redis_host=get("REDIS_HOST", ""),
             redis_port=int(get("REDIS_PORT", "6379")),
             redis_username=get("REDIS_USERNAME", ""),
@@ -107,6 +124,7 @@ class Settings:
             migration_seconds=float(get("STANDIN_MIGRATION_SECONDS", "3")),
             deploy_env=get("DEPLOY_ENV", "PRODUCTION"),
             storage=storage if storage.startswith("/") else f"/app/api/{storage}",
+            bucket=_bucket(env, "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_REGION", "S3_BUCKET_NAME") if get("STORAGE_TYPE") == "s3" else None,
             plugin_daemon_url=get("PLUGIN_DAEMON_URL", "http://plugin_daemon:5002").rstrip("/"),
             plugin_daemon_key=get("PLUGIN_DAEMON_KEY", ""),
             plugin_daemon_timeout=float(get("PLUGIN_DAEMON_TIMEOUT", "600")),
@@ -118,9 +136,21 @@ class Settings:
             server_key=get("SERVER_KEY", ""),
             force_verifying_signature=flag(get("FORCE_VERIFYING_SIGNATURE", "true")),
             plugin_storage=get("PLUGIN_STORAGE_LOCAL_ROOT", "/app/storage"),
+            plugin_bucket=(
+                _bucket(env, "AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_REGION", "PLUGIN_STORAGE_OSS_BUCKET") if get("PLUGIN_STORAGE_TYPE") == "aws_s3" else None
+            ),
             plugin_install_seconds=float(get("STANDIN_PLUGIN_INSTALL_SECONDS", "2")),
             pip_mirror_url=get("PIP_MIRROR_URL", ""),
         )
+
+    @property
+    def files(self) -> Files:
+        """What the api keeps: uploaded files and the workspaces' private keys."""
+        return open_files(self.storage, self.bucket)
+
+    @property
+    def plugin_files(self) -> Files:
+        return open_files(self.plugin_storage, self.plugin_bucket)
 
     def ensure_secret_key(self) -> None:
         """An empty SECRET_KEY is made once and kept in the storage folder, as Dify does since 1.14.1."""

@@ -47,7 +47,6 @@ class Daemon(Application):
         self.settings = settings
         self.db = database
         self.plugin = Plugin(settings.xinference_retry_pause, settings.xinference_timeout)
-        self.folder = pathlib.Path(settings.plugin_storage, "plugin_packages")
         self.router = Router()
         base = "/plugin/<tenant>/management"
         add = self.router.add
@@ -99,9 +98,7 @@ class Daemon(Application):
             raise refused(str(error)) from error
         if self.settings.force_verifying_signature and not signed:
             raise refused("plugin verification has been enabled, and the plugin you want to install has a bad signature")
-        path = self._path(identifier)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        self.settings.plugin_files.write(self._file(identifier), content)
         if not self._package(identifier):
             self.db.insert(
                 "plugins",
@@ -112,8 +109,8 @@ class Daemon(Application):
             )
         return {"unique_identifier": identifier, "manifest": declaration, "verification": None}
 
-    def _path(self, identifier: str) -> pathlib.Path:
-        return self.folder / re.sub(r"[^\w.@:-]", "_", identifier)
+    def _file(self, identifier: str) -> str:
+        return "plugin_packages/" + re.sub(r"[^\w.@:-]", "_", identifier)
 
     def _package(self, identifier: str) -> dict[str, Any] | None:
         row = self.db.one("SELECT declaration FROM plugins WHERE plugin_unique_identifier = ?", identifier)
@@ -121,7 +118,7 @@ class Daemon(Application):
 
     def _known(self, identifier: str) -> dict[str, Any]:
         declaration = self._package(identifier)
-        if declaration is None or not self._path(identifier).exists():
+        if declaration is None or not self.settings.plugin_files.exists(self._file(identifier)):
             raise refused("plugin not found")
         return declaration
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html as escape
 import os
 import signal
@@ -68,7 +69,22 @@ def _stores(role: str, settings: Settings) -> tuple[Database, Cache]:
     database, cache = open_database(settings), open_cache(settings)
     _wait(role, "the database", lambda: database.query("SELECT 1"))
     _wait(role, "redis", cache.ping)
+    if settings.vector_host:
+        _wait(role, "pgvector", lambda: _ensure_vectors(settings))
     return database, cache
+
+
+def _ensure_vectors(settings: Settings) -> None:
+    """Signs in to pgvector and makes its extension, as Dify does with the first knowledge base. No vector is kept there."""
+    there = dataclasses.replace(
+        settings, db_type="postgresql", db_host=settings.vector_host, db_port=5432, db_username=settings.vector_user, db_password=settings.vector_password
+    )
+    database = open_database(there, settings.vector_database)
+    try:
+        database.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        database.query("SELECT '[1,2,3]'::vector")
+    finally:
+        database.close()
 
 
 def _migrated(role: str, settings: Settings, database: Database, cache: Cache) -> None:
@@ -179,6 +195,11 @@ def web(settings: Settings) -> None:
 def _ensure_database(settings: Settings, name: str) -> None:
     """The plugin daemon makes its own database, as the real one does."""
     if not settings.db_host:
+        return
+    if settings.db_type == "mysql":
+        server = open_database(settings, "information_schema")
+        server.execute(f"CREATE DATABASE IF NOT EXISTS `{name}`")
+        server.close()
         return
     import psycopg2
 

@@ -87,7 +87,7 @@ class Providers:
     def _sealed(self, tenant: str, provider: str, clear: dict[str, Any]) -> str:
         hidden = self._secrets(tenant, provider)
         sealed = {
-            name: security.encrypt(self.settings.storage, tenant, value) if name in hidden and value else value for name, value in clear.items()
+            name: security.encrypt(self.settings.files, tenant, value) if name in hidden and value else value for name, value in clear.items()
         }
         return json.dumps(sealed)
 
@@ -104,7 +104,7 @@ class Providers:
             for name in self._secrets(tenant, provider):
                 if clear.get(name):
                     try:
-                        clear[name] = security.decrypt(self.settings.storage, tenant, clear[name])
+                        clear[name] = security.decrypt(self.settings.files, tenant, clear[name])
                     except ValueError:
                         pass
             kept = json.dumps(clear)

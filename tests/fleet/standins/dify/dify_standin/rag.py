@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pathlib
 import re
 import secrets
 import time
@@ -97,13 +96,11 @@ class Knowledge:
     # -- files and documents ------------------------------------------------------------------------------------
 
     def keep_file(self, tenant: str, account: str, name: str, content: bytes, kind: str) -> Row:
-        """Stores an uploaded file under the storage folder, where backups expect it."""
+        """Stores an uploaded file where the storage is: in the folder that backups expect it in, or in the bucket."""
         ident = new_id()
         extension = name.rsplit(".", 1)[-1].lower() if "." in name else "txt"
         key = f"upload_files/{tenant}/{ident}.{extension}"
-        path = pathlib.Path(self.settings.storage, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        self.settings.files.write(key, content)
         row = {
             "id": ident,
             "tenant_id": tenant,
@@ -149,7 +146,7 @@ class Knowledge:
         self.db.execute("DELETE FROM documents WHERE id = ?", document)
         if row:
             self.db.execute("DELETE FROM upload_files WHERE id = ?", row["id"])
-            pathlib.Path(self.settings.storage, row["storage_key"]).unlink(missing_ok=True)
+            self.settings.files.delete(row["storage_key"])
 
     # -- indexing (in the worker) -------------------------------------------------------------------------------
 
@@ -184,7 +181,7 @@ class Knowledge:
         file = self.db.one("SELECT storage_key FROM upload_files WHERE id = ?", document["upload_file_id"])
         if dataset is None or file is None:
             raise ValueError("the knowledge base or the file is gone")
-        text = pathlib.Path(self.settings.storage, file["storage_key"]).read_text(encoding="utf-8", errors="replace")
+        text = self.settings.files.read(file["storage_key"]).decode("utf-8", errors="replace")
         pieces = split(text, json.loads(document["process_rule"]))
         if not pieces:
             raise ValueError("no text found in the document")

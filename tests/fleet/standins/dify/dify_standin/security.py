@@ -17,12 +17,13 @@ import hashlib
 import hmac
 import json
 import os
-import pathlib
 import re
 import threading
 import time
 import uuid
 from typing import Any
+
+from .files import Files
 
 HIDDEN = "[__HIDDEN__]"
 EMAIL = re.compile(r"^[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+(?:\.[\w-]+)+)$")
@@ -113,30 +114,28 @@ def mask(value: str, stars: int = 12) -> str:
     return "*" * 20 if len(value) <= 8 else f"{value[:6]}{'*' * (stars or len(value) - 8)}{value[-2:]}"
 
 
-def _key_path(storage: str, tenant_id: str) -> pathlib.Path:
-    return pathlib.Path(storage, "privkeys", tenant_id, "private.pem")
+def _key_name(tenant_id: str) -> str:
+    return f"privkeys/{tenant_id}/private.pem"
 
 
-def make_tenant_key(storage: str, tenant_id: str) -> str:
+def make_tenant_key(files: Files, tenant_id: str) -> str:
     """Writes a workspace's private key and returns its public side (here: a fingerprint) for the database."""
-    path = _key_path(storage, tenant_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     body = base64.encodebytes(os.urandom(192)).decode()
-    path.write_text(f"-----BEGIN DIFY STAND-IN PRIVATE KEY-----\n{body}-----END DIFY STAND-IN PRIVATE KEY-----\n", encoding="ascii")
-    path.chmod(0o600)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    text = f"-----BEGIN DIFY STAND-IN PRIVATE KEY-----\n{body}-----END DIFY STAND-IN PRIVATE KEY-----\n"
+    files.write(_key_name(tenant_id), text.encode("ascii"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _keys(storage: str, tenant_id: str) -> tuple[bytes, bytes]:
+def _keys(files: Files, tenant_id: str) -> tuple[bytes, bytes]:
     try:
-        material = _key_path(storage, tenant_id).read_bytes()
+        material = files.read(_key_name(tenant_id))
     except OSError as error:
         raise PrivateKeyMissing(f"Private key not found, tenant_id: {tenant_id}") from error
     return hashlib.sha256(b"encrypt" + material).digest(), hashlib.sha256(b"authenticate" + material).digest()
 
 
 class PrivateKeyMissing(Exception):
-    """storage/privkeys/<tenant>/private.pem cannot be read."""
+    """privkeys/<tenant>/private.pem cannot be read from the storage."""
 
 
 def _stream(key: bytes, nonce: bytes, length: int) -> bytes:
@@ -144,9 +143,9 @@ def _stream(key: bytes, nonce: bytes, length: int) -> bytes:
     return b"".join(blocks)[:length]
 
 
-def encrypt(storage: str, tenant_id: str, text: str) -> str:
+def encrypt(files: Files, tenant_id: str, text: str) -> str:
     """base64(HYBRID: + nonce(16) + mac(32) + text XOR keystream)."""
-    key, mac_key = _keys(storage, tenant_id)
+    key, mac_key = _keys(files, tenant_id)
     data = text.encode()
     nonce = os.urandom(16)
     cipher = bytes(a ^ b for a, b in zip(data, _stream(key, nonce, len(data)), strict=True))
@@ -154,9 +153,9 @@ def encrypt(storage: str, tenant_id: str, text: str) -> str:
     return base64.b64encode(_PREFIX + nonce + mac + cipher).decode()
 
 
-def decrypt(storage: str, tenant_id: str, text: str) -> str:
+def decrypt(files: Files, tenant_id: str, text: str) -> str:
     """The clear text; raises ValueError when it was not made with this workspace's key."""
-    key, mac_key = _keys(storage, tenant_id)
+    key, mac_key = _keys(files, tenant_id)
     raw = base64.b64decode(text)
     if not raw.startswith(_PREFIX):
         raise ValueError("not an encrypted value")

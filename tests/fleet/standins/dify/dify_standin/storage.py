@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -118,6 +119,62 @@ class PostgresDatabase(Database):
                 pass
 
 
+class MysqlDatabase(Database):
+    """MySQL or MariaDB. Its indexes take no unbounded text: what is part of a key becomes text of a fixed length."""
+
+    _KEYS = re.compile(r"\b(id|\w+_id|version|email|token|category|provider_name|model_name|model_type|plugin_unique_identifier) TEXT\b")
+
+    def __init__(self, settings: Settings, database: str) -> None:
+        super().__init__()
+        self._settings = settings
+        self._name = database
+        self._connection: Any = None
+
+    def _connect(self) -> Any:
+        import pymysql
+
+        parts = self._settings
+        return pymysql.connect(
+            host=parts.db_host,
+            port=parts.db_port,
+            user=parts.db_username,
+            password=parts.db_password,
+            database=self._name or None,
+            charset="utf8mb4",
+            connect_timeout=5,
+            autocommit=True,
+            cursorclass=pymysql.cursors.DictCursor,
+            # Rows that a statement touched, whether or not it changed anything in them, as the others count.
+            client_flag=pymysql.constants.CLIENT.FOUND_ROWS,
+        )
+
+    def _run(self, sql: str, values: tuple[Any, ...]) -> tuple[int, list[Row]]:
+        import pymysql
+
+        if sql.startswith("CREATE TABLE"):
+            sql = self._KEYS.sub(r"\1 VARCHAR(160)", sql).replace(" TEXT", " LONGTEXT")
+        for attempt in (1, 2):
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                with self._connection.cursor() as cursor:
+                    count = cursor.execute(sql.replace("%", "%%").replace("?", "%s"), values)
+                    return count, list(cursor.fetchall()) if cursor.description else []
+            except (pymysql.err.OperationalError, pymysql.err.InterfaceError):
+                self.close()
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception:  # it is broken anyway
+                pass
+
+
 class Cache:
     """What the stand-in uses of Redis: strings with a life time, counters, one lock."""
 
@@ -214,10 +271,11 @@ class RedisCache(Cache):
 
 
 def open_database(settings: Settings, database: str = "") -> Database:
-    """PostgreSQL when DB_HOST is set; otherwise a database in memory, for tests."""
+    """PostgreSQL or MySQL when DB_HOST is set; otherwise a database in memory, for tests."""
     if not settings.db_host:
         return SqliteDatabase()
-    return PostgresDatabase(settings, database or settings.db_database)
+    kind = MysqlDatabase if settings.db_type == "mysql" else PostgresDatabase
+    return kind(settings, database or settings.db_database)
 
 
 def open_cache(settings: Settings) -> Cache:
