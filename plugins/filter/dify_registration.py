@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import typing as t
+import urllib.parse
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_derive import derive
@@ -19,7 +20,7 @@ author: The llmops.dify_xinference contributors (@llmops)
 description:
   - Reads the facts that the roles C(xinference) and C(xinference_models) leave on every GPU host, and says what Dify
     shall know. Hosts that failed, models that are not ready and kinds Dify cannot use are left out with a note.
-positional: _input, hostvars
+positional: _input, hostvars, servers, reports
 options:
   _input:
     description: Names of the GPU hosts, in inventory order.
@@ -30,6 +31,16 @@ options:
     description: The variable C(hostvars).
     type: dict
     required: true
+  servers:
+    description: Further model servers, which are no hosts of the inventory, each with C(url), C(api_key) and C(name).
+    type: list
+    elements: dict
+    default: []
+  reports:
+    description: What M(llmops.dify_xinference.xinference_info) said of each of O(servers), in their order; a failed one counts as not up.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -60,7 +71,12 @@ _value:
 """
 
 
-def dify_registration(hosts: t.Iterable[str], hostvars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def dify_registration(
+    hosts: t.Iterable[str],
+    hostvars: t.Mapping[str, t.Any],
+    servers: t.Sequence[t.Mapping[str, t.Any]] = (),
+    reports: t.Sequence[t.Mapping[str, t.Any]] = (),
+) -> dict[str, t.Any]:
     sources = []
     for host in hosts:
         try:
@@ -73,6 +89,16 @@ def dify_registration(hosts: t.Iterable[str], hostvars: t.Mapping[str, t.Any]) -
                 "declared": known.get("xinference_models"),
                 "endpoint": known.get("xinference_endpoint"),
                 "result": known.get("xinference_models_result"),
+            }
+        )
+    for number, server in enumerate(servers):
+        report = reports[number] if number < len(reports) else {}
+        sources.append(
+            {
+                "host": server.get("name") or urllib.parse.urlsplit(str(server["url"])).hostname,
+                "endpoint": {"url": server["url"], "api_key": server.get("api_key")},
+                "result": {"models": report["models"]} if "models" in report else None,
+                "problem": report.get("msg"),
             }
         )
     return derive(sources)

@@ -18,7 +18,8 @@ def derive(sources: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
     """Registrations for Dify.
 
     ``sources``, in inventory order, one per GPU host: ``host``, ``declared`` (the host's ``xinference_models``),
-    ``endpoint`` (``url``, ``api_key``; absent when the host failed) and ``result`` (of ``xinference_models``).
+    ``endpoint`` (``url``, ``api_key``; absent when the host failed), ``result`` (of ``xinference_models``, or of
+    ``xinference_info``, which says the same of each model) and ``problem`` (why there is none, where that is known).
 
     Returns ``models`` (for the module ``dify_models``), ``defaults`` (the first model of each type), ``notes`` (what was
     left out and why) and ``complete`` (whether every host and model is in; only then may anything be pruned).
@@ -33,7 +34,7 @@ def derive(sources: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
         host = source["host"]
         endpoint, result = source.get("endpoint") or {}, source.get("result") or {}
         if not endpoint.get("url") or "models" not in result or result.get("reachable") is False:
-            notes.append(f"{host} is left out: its Xinference is not up")
+            notes.append(f"{host} is left out: {source.get('problem') or 'its Xinference is not up'}")
             complete = False
             continue
         for item in result["models"]:
@@ -45,7 +46,7 @@ def derive(sources: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
                 notes.append(f"{uid} on {host} is left out: it is {item.get('state')}")
                 complete = False
             elif kind is None:
-                notes.append(f"{uid} on {host} is left out: Dify's Xinference provider cannot use a {item.get('type')} model")
+                notes.append(f"{uid} on {host} is left out: Dify's Xinference provider takes no {item.get('type')} models")
             else:
                 # Dify tells models apart by name and type; a uid that several hosts use gets the host's name behind it.
                 name = uid if owner.get(uid, host) == host else f"{uid}@{host}"

@@ -258,6 +258,8 @@ class Registrar:
             self._forget(item.label, item.credentials)
             return
         if not self.records and action.kind in ("create", "update"):
+            if action.broken:
+                self._delete(item.model, item.model_type)  # its row may bear the provider's old name, which no update finds
             self._call("POST", "", {**key, "credentials": action.credentials})
         elif action.kind == "create":
             self._create(key, item)

@@ -133,6 +133,7 @@ class Action(t.NamedTuple):
     difference: Difference | None = None
     masked: tuple[str, ...] = ()  # fields that Dify showed masked, as the wanted values would be
     remove: tuple[str, ...] = ()  # credentials of our name that are one too many
+    broken: bool = False  # what is stored cannot be relied on: an upgrade left ciphertext in it
 
     @property
     def changes(self) -> bool:
@@ -190,6 +191,7 @@ def plan_model(wanted: WantedModel, found: FoundModel, known: Known = NOTHING_KN
     send = dict(wanted.credentials)
     masked = []
     reasons = []
+    broken = False
     for field, value in wanted.credentials.items():
         stored = found.credentials.get(field)
         if stored is not None and as_text(stored) == value:
@@ -204,6 +206,7 @@ def plan_model(wanted: WantedModel, found: FoundModel, known: Known = NOTHING_KN
                 send[field] = HIDDEN_VALUE
                 continue
         if str(stored).startswith(_CIPHERTEXT):
+            broken = True
             reasons.append(f"{field} is ciphertext, which an upgrade left (Dify 0.15, or plugin 0.0.4)")
             difference.add(field, value, "(ciphertext)")
         else:
@@ -232,7 +235,17 @@ def plan_model(wanted: WantedModel, found: FoundModel, known: Known = NOTHING_KN
     # By its own name: a credential that somebody made by hand keeps the name they know it by.
     called = found.credential_name or name
     return Action(
-        kind, *wanted.key, reasons, send, found.credential_id, called, enable=found.disabled, difference=difference, masked=tuple(masked), remove=remove
+        kind,
+        *wanted.key,
+        reasons,
+        dict(wanted.credentials) if broken else send,
+        found.credential_id,
+        called,
+        enable=found.disabled,
+        difference=difference,
+        masked=tuple(masked),
+        remove=remove,
+        broken=broken,
     )
 
 

@@ -112,6 +112,25 @@ def lab_variables(lab: Lab, folder: pathlib.Path, key: str) -> dict[str, Any]:
     return {"lab": values, "dify_endpoint": endpoint}
 
 
+SERVERS = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars_files: ["{{ lab_file }}"]
+  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+  tasks:
+    - name: What runs on servers outside the inventory
+      ansible.builtin.include_role:
+        name: llmops.dify_xinference.dify_models
+      vars:
+        dify_models_servers:
+          - {url: "{{ lab.xinference }}", api_key: "{{ lab.models[0].api_key }}"}
+          - {url: "http://127.0.0.1:9", api_key: "{{ lab.gateway_key }}", name: gone}
+        dify_models_prune: true
+        dify_xinference_plugin: "{{ lab.plugin }}"
+"""
+
+
 def plain_environment() -> dict[str, str]:
     """Without this run's own variables of Ansible, and with the checkout's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "DIFY_"))}
@@ -168,3 +187,32 @@ def test_role_prints_no_secret_and_asks_little(dify_lab: Callable[..., Lab], tmp
     assert [name for name, secret in secrets.items() if secret in plays.output] == []
     assert [name for name, secret in secrets.items() if any(secret in line for line in plays.watch.seen)] == []
     assert not any(lab.email in line or lab.password in line for line in lab.requests), "neither is ever part of a URL"
+
+
+def test_what_a_server_runs_is_registered_without_being_declared(dify_lab: Callable[..., Lab], tmp_path: pathlib.Path) -> None:
+    """Kinds, abilities and defaults follow from what ``xinference_info`` reports; a server that is down is left out, and nothing is pruned."""
+    lab = dify_lab("1.16.1")
+    lab.xinference.guarded, lab.xinference.keys = None, {KEY}
+    lab.xinference.models["qwen3-chat"]["model_ability"] = ["chat", "tools", "vision"]
+    lab.xinference.models["whisper"]["model_ability"] = ["audio2text"]
+    lab.xinference.models["cosyvoice"]["model_ability"] = ["text2audio"]
+    lab.xinference.models["flux"] = {"model_type": "image"}
+    del lab.xinference.models["slow-chat"]
+    lab.console.add_model("old", "llm", name="ansible", model_uid="sec-chat", api_key=KEY)
+    plays = Plays(lab, tmp_path)
+    assert plays(SERVERS, KEY) == 2
+    assert set(lab.console.models()) == {*MODELS.items(), ("sec-chat", "llm"), ("old", "llm")}
+    assert {kind: lab.console.default(kind) for kind in MODELS.values()} == {kind: uid for uid, kind in MODELS.items()}
+    shown = lab.console.call("GET", f"model-providers/{lab.provider}/models")["data"]
+    assert next(model["features"] for model in shown if model["model"] == "qwen3-chat") == ["tool-call", "vision"]
+    told = " ".join(plays.output.split())  # YAML wraps lines
+    assert re.search(r"flux on 127\.0\.0\.1 is left out: Dify\S+ Xinference provider takes no image models", told)
+    assert re.search(r"gone is left out: GET http://127\.0\.0\.1:9/\S+ no answer: .{0,40}refused", told)
+    assert plays(SERVERS, KEY) == 0
+    # A model that learned to call tools since is registered anew, as Dify asks only then.
+    lab.xinference.models["sec-chat"]["model_ability"] = ["chat", "tools"]
+    lab.forget_uids()
+    assert plays(SERVERS, KEY) == 1
+    shown = lab.console.call("GET", f"model-providers/{lab.provider}/models")["data"]
+    assert next(model["features"] for model in shown if model["model"] == "sec-chat") == ["tool-call"]
+    assert not any(secret in plays.output for secret in (KEY, GATEWAY_KEY, lab.admin_key))

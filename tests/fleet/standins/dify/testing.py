@@ -72,10 +72,12 @@ class FakeXinference(Application):
             return reply({"detail": "Could not validate credentials"}, 401)
         if request.path == "/v1/models":
             return reply({"object": "list", "data": [{"id": uid, "object": "model", **model} for uid, model in self.models.items()]})
-        if request.path.startswith("/v1/models/"):
+        if request.path.startswith("/v1/models/") and uid != "instances" and "/" not in uid:
             return self._model(uid)
         if request.path == "/v1/audio/transcriptions":
             return reply({"text": ""})
+        if request.path not in ("/v1/embeddings", "/v1/rerank", "/v1/chat/completions"):
+            return reply({"detail": "Not Found"}, 404)
         if uid not in self.models:
             return self._unknown(uid)
         if request.path == "/v1/embeddings":
@@ -86,10 +88,8 @@ class FakeXinference(Application):
             words = set(request.json["query"].lower().split())
             scores = [len(words & set(text.lower().split())) / len(words) for text in request.json["documents"]]
             return reply({"results": [{"index": number, "relevance_score": score} for number, score in enumerate(scores)]})
-        if request.path == "/v1/chat/completions":
-            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-            return reply({"choices": [{"message": {"role": "assistant", "content": "The lamp is Old Marigold."}}], "usage": usage})
-        return reply({"detail": "Not Found"}, 404)
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        return reply({"choices": [{"message": {"role": "assistant", "content": "The lamp is Old Marigold."}}], "usage": usage})
 
     def _model(self, uid: str) -> Response:
         if uid == "slow-chat":

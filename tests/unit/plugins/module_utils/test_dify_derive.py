@@ -54,3 +54,25 @@ def test_abilities_travel_along_so_that_changed_ones_are_registered_anew():
     derived = derive([source("g1", ("chat", "LLM", "ready", ["chat", "vision"]), ("emb", "embedding", "ready", []))])
     assert derived["models"][0]["abilities"] == ["chat", "vision"]
     assert "abilities" not in derived["models"][1]
+
+
+def test_what_xinference_info_says_of_a_server_is_enough():
+    """Its rows carry less than those of a launch, and a server that refused the question says why it is left out."""
+    rows = [
+        {"uid": "chat", "type": "LLM", "state": "ready", "abilities": ["chat", "tools"], "context_length": 8192},
+        {"uid": "late", "type": "", "state": "loading", "abilities": [], "context_length": 0},
+    ]
+    asked = {"host": "192.0.2.30", "endpoint": {"url": "http://192.0.2.30:9997", "api_key": None}, "result": {"models": rows}}
+    refused = {"host": "192.0.2.31", "endpoint": {"url": "http://192.0.2.31:9997"}, "result": None, "problem": "HTTP 401: wrong key"}
+    derived = derive([asked, refused])
+    assert derived["models"] == [
+        {
+            "model": "chat",
+            "model_type": "llm",
+            "model_uid": "chat",
+            "server_url": "http://192.0.2.30:9997",
+            "abilities": ["chat", "tools", "context_length=8192"],
+        }
+    ]
+    assert derived["notes"] == ["late on 192.0.2.30 is left out: it is loading", "192.0.2.31 is left out: HTTP 401: wrong key"]
+    assert not derived["complete"]

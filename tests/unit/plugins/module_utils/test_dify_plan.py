@@ -123,6 +123,12 @@ def test_ciphertext_url_after_an_upgrade_is_a_difference():
     assert action.difference.diff()["before"] == {"server_url": "(ciphertext)"}
 
 
+def test_beside_ciphertext_no_stored_secret_is_relied_on():
+    action = plan_model(wanted(api_key=KEY), found(server_url="SFlCUklEOxyz", api_key=mask(KEY)))
+    assert (action.kind, action.broken, action.credentials["api_key"]) == ("update", True, KEY)
+    assert KEY not in str(action.difference.diff())
+
+
 def test_disabled_model_is_enabled_without_touching_its_credential():
     action = plan_model(wanted(), found(disabled=True))
     assert (action.kind, action.enable, action.reasons) == ("enable", True, ["it is disabled"])
