@@ -249,6 +249,26 @@ def test_cookies_behind_https_have_other_names_and_every_method_needs_its_token(
             client.workspace(method, client.provider_path(PROVIDER) + path, json=None if method == "GET" else {})
 
 
+def test_controller_that_is_overtaken_between_looking_and_writing(dify: Dify, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one registers every model after this one found none: Dify refuses the name, or writes the same once more."""
+    apply, overtaken = Registrar._apply, []
+
+    def late(registrar: Registrar, action: Any, item: WantedModel) -> None:
+        if not overtaken:
+            overtaken.append(item.model)
+            other = dify.models(default_models={}, state_file=str(tmp_path / "other.json"))
+            assert set(actions(other).values()) == {"create"}
+        apply(registrar, action, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registrar, "_apply", late)
+        outcome = dify.models()
+    assert (outcome.failed, overtaken) == (False, dify.uids[:1]), outcome.text
+    for uid in dify.uids:
+        assert len(dify.lab.console.credentials(uid, MODELS[uid]).get("available_credentials", [1])) == 1
+    assert not dify.models().result["changed"]
+
+
 def test_two_controllers_at_once(dify: Dify) -> None:
     """Each reads, finds nothing, and registers; at the end there is one credential per model."""
     start = threading.Barrier(2)
