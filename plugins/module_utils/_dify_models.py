@@ -31,7 +31,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_plan 
 )
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_schema import OPTIONAL, ProviderSchema, fit
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._dify_versions import XINFERENCE_PROVIDERS, provider_id
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._http import ServerUnreachable, shorten
 
 # (wanted) -> why it cannot be registered, or None
 Probe = t.Callable[[WantedModel], t.Optional[str]]
@@ -180,7 +180,7 @@ class Registrar:
             if problem:
                 return action, problem
         if self.check_mode:
-            return action, None
+            return action, self._rehearse(action, item)
         if not action.changes:
             self._remember(item, action)
             return action, None
@@ -198,6 +198,14 @@ class Registrar:
             return action, "Dify accepted the removal, but still has its credentials" if left.anything else None
         action, problem = self._settle(action, item)
         return action, str(refused) if problem and refused else problem
+
+    def _rehearse(self, action: Action, item: WantedModel) -> str | None:
+        """In check mode: what Dify would say to the credentials. Xinference was asked by ourselves; other providers only Dify can ask."""
+        if action.kind not in ("create", "update", "attach") or self.provider in XINFERENCE_PROVIDERS:
+            return None
+        body = {"model": item.model, "model_type": item.model_type, "credentials": item.credentials}
+        answer = self._call("POST", "/credentials/validate", body) or {}
+        return None if answer.get("result") == "success" else f"Dify would refuse it: {shorten(str(answer.get('error')), 300)}"
 
     def _settle(self, action: Action, item: WantedModel) -> tuple[Action, str | None]:
         """Trust the server's own words, not our intention: read back, and plan again from that."""

@@ -22,7 +22,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The model server is asked in check mode too; Dify is only read.
+    details: >-
+      The model server is asked in check mode too; Dify is only read. Credentials of other providers than Xinference's are handed to Dify for
+      a trial, which stores nothing.
   diff_mode:
     support: full
     details: Keys show as C((hidden)).

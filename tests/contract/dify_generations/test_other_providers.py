@@ -60,9 +60,11 @@ def test_what_another_provider_refuses_is_told(dify: Dify) -> None:
         ({**base, "model_type": "tts", "credentials": url}, "has no tts models here; it has llm"),
         ({**base, "credentials": {**url, "api_key": "sk-wrongwrongwrong"}}, "status code 401"),
     ):
-        outcome = dify("dify_models", provider=ENDPOINT, models=[model])
-        assert words in reasons(outcome)["m"], outcome.text
-        assert "sk-wrongwrongwrong" not in outcome.text
+        for check in (True, False):
+            outcome = dify("dify_models", check, provider=ENDPOINT, models=[model])
+            assert words in reasons(outcome)["m"], outcome.text
+            assert "sk-wrongwrongwrong" not in outcome.text
+    assert dify.lab.console.call("GET", f"model-providers/{ENDPOINT}/models")["data"] == []
 
 
 def test_provider_that_is_not_there(dify: Dify) -> None:
