@@ -19,6 +19,8 @@ BUNDLE = WORK / "bundle"
 LOCK = WORK / "bundle.lock.json"
 HOSTS = ("gpu1", "dify1")
 SUITES = ("bookworm", "trixie")
+OLD, NEW = "1.9.2", "1.16.1"
+UPSTREAMS = "hub nginx docker-registry"
 
 HUB = """
 set -e
@@ -34,19 +36,20 @@ sudo systemd-run --unit=hub python3 -m http.server 8090 -d /srv/hub
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
+    WORK.mkdir(parents=True, exist_ok=True)
     with suite_fleet("airgap", "airgap.yml") as made:
         images.ensure(f"http://{made.services_address()}:5000")
         made.ssh("svc", HUB, check=True)
         yield made
 
 
-def play(fleet: Fleet, name: str, playbook: str, *arguments: str) -> Run:
-    run = run_playbook(fleet.inventory, playbook, "-e", f"bundle={BUNDLE}", *arguments, log=WORK / f"{name}.log")
+def play(fleet: Fleet, name: str, playbook: str, *arguments: str, version: str = OLD) -> Run:
+    run = run_playbook(fleet.inventory, playbook, "-e", f"bundle={BUNDLE}", "-e", f"dify_version={version}", *arguments, log=WORK / f"{name}.log")
     print(f"\n{name}: exit status {run.rc} after {run.seconds:.0f} s")
     return run
 
 
-def build(fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Run:
+def build(fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str, version: str = OLD) -> Run:
     monkeypatch.setenv("http_proxy", f"http://{fleet.services_address()}:3142")
     monkeypatch.setenv("no_proxy", fleet.services_address())
     # Where a host's own packages come from, over the fleet's apt proxy: each is fetched once for all runs.
@@ -54,7 +57,7 @@ def build(fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch, *arguments: 
     url = fleet.ssh("gpu1", ask, check=True).stdout.strip()
     sources = {f"debian-{suite}": [{"url": url, "suite": suite, "components": ["main"]}] for suite in SUITES}
     settings = {"bundle_systems": list(sources), "bundle_distribution_sources": sources, "bundle_lock": str(LOCK)}
-    return play(fleet, name, "bundle.yml", "-e", json.dumps(settings), *arguments)
+    return play(fleet, name, "bundle.yml", "-e", json.dumps(settings), *arguments, version=version)
 
 
 def changed(run: Run) -> dict[str, int]:
@@ -87,7 +90,7 @@ def test_the_lock_alone_makes_the_same_bundle_elsewhere(fleet: Fleet, monkeypatc
 
 
 def test_one_flipped_byte_is_refused_before_any_host_is_touched(fleet: Fleet) -> None:
-    fleet.ssh("svc", "sudo systemctl stop hub nginx docker-registry", check=True)
+    fleet.ssh("svc", f"sudo systemctl stop {UPSTREAMS}", check=True)
     layer = max((path for path in (BUNDLE / "images" / "blobs").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     _flip(layer)
     try:
@@ -97,6 +100,15 @@ def test_one_flipped_byte_is_refused_before_any_host_is_touched(fleet: Fleet) ->
     assert run.rc != 0 and layer.name in run.said and "is damaged" in run.said, run.text[-3000:]
     assert not any(run.module_calls(fleet.address(host)) for host in HOSTS)
     assert "SSH: EXEC" not in run.text
+
+
+def test_the_preflight_of_bare_hosts_misses_nothing_outside(fleet: Fleet, tmp_path: Path) -> None:
+    written = tmp_path / "preflight.json"
+    outside = {"gpu_preflight_json": str(written), "gpu_preflight_model_hubs": [f"http://{fleet.services_address()}:8090"]}
+    run = play(fleet, "preflight", "preflight.yml", "-e", json.dumps({"gpu_preflight_json": str(written)}))
+    assert run.rc == 0, run.text[-3000:]
+    alone = run_playbook(fleet.inventory, "preflight.yml", "-e", json.dumps(outside), log=WORK / "preflight-without.log")
+    assert alone.rc != 0, "without the bundle, what is shut is missed: the test can fail"
 
 
 def test_bare_hosts_are_installed_from_the_bundle_alone(fleet: Fleet) -> None:
@@ -113,10 +125,30 @@ def test_bare_hosts_are_installed_from_the_bundle_alone(fleet: Fleet) -> None:
     assert again.rc == 0 and not sum(changed(again).values()), again.text[-4000:]
 
 
+@pytest.mark.parametrize("walk", ["weights", "pull", "models", "verify"])
+def test_every_other_walk_sees_the_same_sources(fleet: Fleet, walk: str) -> None:
+    run = play(fleet, walk, f"{walk}.yml")
+    assert run.rc == 0 and not sum(changed(run).values()), run.text[-4000:]
+
+
 def test_who_is_not_of_the_fleet_gets_nothing(fleet: Fleet) -> None:
     ask = f"curl -s -o /dev/null -w '%{{http_code}}' http://{fleet.address('dify1')}:5080/v2/"
     assert fleet.ssh("svc", ask).stdout == "403"
     assert fleet.ssh("gpu1", ask).stdout == "200"
+
+
+def test_a_newer_dify_comes_with_a_newer_bundle(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.ssh("svc", f"sudo systemctl start nginx docker-registry; {HUB}", check=True)
+    before = json.loads(LOCK.read_text())
+    newer = build(fleet, "bundle-newer", monkeypatch, version=NEW)
+    assert newer.rc == 0, newer.text[-3000:]
+    after = json.loads(LOCK.read_text())
+    assert after["debs"] == before["debs"] and any(NEW in name for name in after["images"]) and not any(OLD in name for name in after["images"])
+    fleet.ssh("svc", f"sudo systemctl stop {UPSTREAMS}", check=True)
+    upgraded = play(fleet, "upgrade", "upgrade.yml", "-e", "dify_backup_key=a-key-for-a-bundle", "-e", "dify_upgrade_image_space_gib=1", version=NEW)
+    assert upgraded.rc == 0, upgraded.text[-4000:]
+    again = play(fleet, "site-upgraded", "site.yml", version=NEW)
+    assert again.rc == 0 and not sum(changed(again).values()), again.text[-4000:]
 
 
 def _flip(path: Path) -> None:
