@@ -17,14 +17,7 @@ description:
     because two entries with different keys make apt refuse all its sources.
   - Does not run C(apt update).
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   name:
     description: Name of the two files, without a suffix.

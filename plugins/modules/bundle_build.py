@@ -21,6 +21,7 @@ description:
   - Images lie in the OCI image layout, their manifests byte for byte as upstream has them, so that their digests stay.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.weights
 attributes:
   check_mode:
     support: full
@@ -128,37 +129,6 @@ options:
     type: list
     elements: dict
     default: []
-  huggingface_endpoint:
-    description: Address of the Hugging Face Hub or a mirror of it.
-    type: str
-  huggingface_token:
-    description: Token for gated and private repositories.
-    type: str
-  modelscope_endpoint:
-    description: Address of ModelScope.
-    type: str
-  modelscope_token:
-    description: Token for ModelScope.
-    type: str
-  http_token:
-    description: Bearer token for weights of the kind V(http).
-    type: str
-  concurrency:
-    description: How many files come at the same time.
-    type: int
-    default: 4
-  retries:
-    description: How often a file is tried again in a row without a byte of progress.
-    type: int
-    default: 5
-  timeout:
-    description: Seconds without a byte after which a connection counts as broken.
-    type: float
-    default: 60
-  validate_certs:
-    description: Whether certificates are checked.
-    type: bool
-    default: true
 seealso:
   - module: llmops.dify_xinference.bundle_info
 """
@@ -225,7 +195,7 @@ from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_ima
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_lock import prune_lock, read_lock, write_lock
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle_python import requirements_of_plugin
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._command import run_command
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_http import Web, ansible_opener
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_args import hub_spec, web_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_sources import LOCAL, source_of
 
 _FILE = {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}, "sha256": {"type": "str"}}
@@ -241,6 +211,7 @@ _PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **hub_spec(),
             "path": {"type": "path", "required": True},
             "lock": {"type": "path", "required": True},
             "update": {"type": "bool", "default": False},
@@ -282,20 +253,11 @@ def main() -> None:
             "python_platforms": {"type": "list", "elements": "str", "default": _PLATFORMS},
             "python_index_url": {"type": "str"},
             "weights": {"type": "list", "elements": "dict", "default": []},
-            "huggingface_endpoint": {"type": "str"},
-            "huggingface_token": {"type": "str", "no_log": True},
-            "modelscope_endpoint": {"type": "str"},
-            "modelscope_token": {"type": "str", "no_log": True},
-            "http_token": {"type": "str", "no_log": True},
-            "concurrency": {"type": "int", "default": 4},
-            "retries": {"type": "int", "default": 5},
-            "timeout": {"type": "float", "default": 60},
-            "validate_certs": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     params = module.params
-    web = Web(ansible_opener(params["timeout"], params["validate_certs"]), params["retries"])
+    web = web_of(params)
     registry = Registry(web, params["registry_url"], params["registry_username"] or "", params["registry_password"] or "")
     try:
         lock = {} if params["update"] else read_lock(params["lock"])

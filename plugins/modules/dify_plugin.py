@@ -16,15 +16,8 @@ description:
   - A plugin with a O(version) is taken out of Dify's automatic upgrades, which would move it otherwise.
   - Before Dify 1.0 providers are built in. Then nothing is done, as long as the provider is there.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.attributes.converging_module
   - llmops.dify_xinference.dify
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   id:
     description: The plugin, as C(author/name).

@@ -16,14 +16,7 @@ description:
   - A release is unpacked beside its place and moved there whole, so an interrupted run leaves nothing half done; a
     release that is there is not fetched again.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   home:
     description: Folder that holds everything of Dify on this host.

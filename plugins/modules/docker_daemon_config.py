@@ -20,14 +20,7 @@ description:
     the old one is put back.
   - Works without a running Docker as well, and then only writes.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   section:
     description: Name of the owner, say the name of a role.

@@ -16,14 +16,7 @@ description:
   - An image that does not come is tried again where that may help, stops no other, and fails the task at the end.
   - Returns the digest of each image, so that a fleet can be compared.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   images:
     description: Names of images, with a tag or a digest.

@@ -16,14 +16,7 @@ description:
     It restarts a container only when that container alone lost its GPUs, with a back-off and not more often than allowed.
   - Never runs C(systemctl daemon-reload) unless O(allow_reload) says that nothing can get lost by it. New units need none.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   state:
     description: Whether the watchdog is there and runs.

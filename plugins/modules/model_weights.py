@@ -26,6 +26,7 @@ description:
     the host that a hub sends a download on to.
 extends_documentation_fragment:
   - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.weights
 attributes:
   check_mode:
     support: full
@@ -94,33 +95,6 @@ options:
     description: Folder on the host for all models.
     type: path
     default: /opt/xinference/weights
-  huggingface_endpoint:
-    description: Address of the Hugging Face Hub or a mirror of it. If the value is not specified, E(HF_ENDPOINT) is used.
-    type: str
-  huggingface_token:
-    description: Token for gated and private repositories. If the value is not specified, E(HF_TOKEN) is used.
-    type: str
-  modelscope_endpoint:
-    description: Address of ModelScope. If the value is not specified, E(MODELSCOPE_DOMAIN) is used.
-    type: str
-  modelscope_token:
-    description: Token for ModelScope. If the value is not specified, E(MODELSCOPE_API_TOKEN) is used.
-    type: str
-  http_token:
-    description: Bearer token for sources of the kind V(http).
-    type: str
-  concurrency:
-    description: How many files come at the same time, over all models.
-    type: int
-    default: 4
-  retries:
-    description: How often a file is tried again in a row without a byte of progress.
-    type: int
-    default: 5
-  timeout:
-    description: Seconds without a byte after which a connection counts as broken.
-    type: float
-    default: 60
   reserve_gib:
     description: Free space that has to be left on the disk, in GiB.
     type: float
@@ -129,13 +103,6 @@ options:
     description: Whether files that were verified in an earlier run are read again in full, also when nothing about them changed.
     type: bool
     default: false
-  validate_certs:
-    description: Whether certificates are checked.
-    type: bool
-    default: true
-  ca_path:
-    description: File with certification authorities, for a mirror or a proxy with a private one.
-    type: path
 seealso:
   - module: llmops.dify_xinference.xinference_models
 """
@@ -196,8 +163,8 @@ requests:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_http import Web, ansible_opener
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_args import hub_spec, web_of
 from ansible_collections.llmops.dify_xinference.plugins.module_utils._weights_run import (
     Model,
     check_room,
@@ -241,25 +208,16 @@ def models_of(params: dict[str, t.Any]) -> list[Model]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **hub_spec(),
             "models": {"type": "list", "elements": "dict", "required": True, "options": MODEL},
             "path": {"type": "path", "default": "/opt/xinference/weights"},
-            "huggingface_endpoint": {"type": "str", "fallback": (env_fallback, ["HF_ENDPOINT"])},
-            "huggingface_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["HF_TOKEN"])},
-            "modelscope_endpoint": {"type": "str", "fallback": (env_fallback, ["MODELSCOPE_DOMAIN"])},
-            "modelscope_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["MODELSCOPE_API_TOKEN"])},
-            "http_token": {"type": "str", "no_log": True},
-            "concurrency": {"type": "int", "default": 4},
-            "retries": {"type": "int", "default": 5},
-            "timeout": {"type": "float", "default": 60},
             "reserve_gib": {"type": "float", "default": 1},
             "checksum": {"type": "bool", "default": False},
-            "validate_certs": {"type": "bool", "default": True},
-            "ca_path": {"type": "path"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    web = Web(ansible_opener(params["timeout"], params["validate_certs"], params["ca_path"]), params["retries"])
+    web = web_of(params)
     models = models_of(params)
 
     def plan() -> None:

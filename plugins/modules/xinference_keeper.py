@@ -23,14 +23,7 @@ description:
   - It launches only models with O(llmops.dify_xinference.xinference_models#module:autostart), never those that failed when
     they were declared or that are being removed. It ends nothing, and never writes the state file.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   path:
     description: Where the program is. Its folder must exist.

@@ -23,15 +23,8 @@ description:
     30 seconds. Nothing is shown with C(no_log), in the background (C(async)), in check mode, and with O(wait=false).
   - In check mode nothing is sent but questions, and a server that does not answer counts as one without models.
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
+  - llmops.dify_xinference.attributes.converging_module
   - llmops.dify_xinference.xinference
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   models:
     description: The declared models.
