@@ -126,4 +126,13 @@ def compare(root: str, manifest: t.Mapping[str, t.Any], whole: bool = True) -> P
     return Problems(missing, sorted(damaged), sorted(there - set(wanted)))
 
 
-__all__ = ["BundleError", "CHECKSUM", "FORMAT", "MANIFEST", "Problems", "compare", "describe", "files_of", "read", "sha256_of", "text_of", "write"]
+# Most files of a bundle are configurations, manifests and small packages: carried alone, each costs more than its bytes.
+_SMALL = 16 * 1024 * 1024
+
+
+def small_of(manifest: t.Mapping[str, t.Any], names: t.Iterable[str]) -> list[str]:
+    """Those of these files that are better carried together."""
+    return [name for name in names if manifest["files"][name]["size"] <= _SMALL]
+
+
+__all__ = ["BundleError", "CHECKSUM", "FORMAT", "MANIFEST", "Problems", "compare", "describe", "files_of", "read", "sha256_of", "small_of", "text_of", "write"]

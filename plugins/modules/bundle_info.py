@@ -46,6 +46,11 @@ missing:
   type: list
   elements: str
   returned: always
+small:
+  description: Those of RV(missing) of at most 16 MiB, which are better carried together. What describes the bundle is not among them, because it comes last.
+  type: list
+  elements: str
+  returned: always
 unknown:
   description: Files that do not belong there.
   type: list
@@ -79,7 +84,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle import CHECKSUM, MANIFEST, BundleError, compare, read
+from ansible_collections.llmops.dify_xinference.plugins.module_utils._bundle import CHECKSUM, MANIFEST, BundleError, compare, read, small_of
 
 
 def _folders(paths: list[str]) -> list[str]:
@@ -120,14 +125,15 @@ def main() -> None:
         module.fail_json(msg=str(error))
     contents = {key: manifest[key] for key in ("images", "names", "debs", "python", "weights")}
     contents["checksums"] = {name[6:]: entry["sha256"] for name, entry in manifest["files"].items() if name.startswith("files/")}
+    missing = sorted(problems.missing + problems.damaged)
     result = {
-        "missing": sorted(problems.missing + problems.damaged),
+        "missing": missing + stale,
+        "small": small_of(manifest, missing),
         "unknown": problems.unknown,
         "folders": _folders(list(manifest["files"])),
         "size": sum(entry["size"] for entry in manifest["files"].values()),
         "contents": contents,
     }
-    result["missing"] += stale
     if not given and result["missing"]:
         words = problems.sentences()
         more = f" and {len(words) - 10} more" if len(words) > 10 else ""

@@ -411,3 +411,9 @@ def test_declared_weights_are_taken_from_the_bundle_where_it_has_them():
     found = weights_in_bundle(declared, bundled, "http://b/weights")
     assert found == [{"name": "m", "source": "http", "url": "http://b/weights/f", "files": files}, declared[1]]
     assert weights_in_bundle(declared, [], "") == declared
+
+
+def test_small_files_are_carried_together_and_large_ones_alone():
+    sizes = {"images/layer": 200_000_000, "images/config": 4_000, "files/edge": 16 * 1024 * 1024}
+    manifest = {"files": {name: {"size": size} for name, size in sizes.items()}}
+    assert bundle.small_of(manifest, sizes) == ["images/config", "files/edge"]
