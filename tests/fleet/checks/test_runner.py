@@ -64,4 +64,5 @@ def test_preflight_as_a_job_names_the_hosts_that_fail(job: Path) -> None:
 def test_a_job_hands_on_where_the_platform_is(job: Path, fleet: Fleet, first: Run) -> None:
     status, artifacts = run(job, "report", "site.yml", "--limit", "gpu1,dify1", "--tags", "report,xinference,dify")
     report = artifacts["llmops_report"]
+    assert report["passed"] and not report["failed"], "hosts that the limit left out have not failed"
     assert status == 0 and fleet.address("dify1") in report["dify_urls"]["dify1"] and fleet.address("gpu1") in report["xinference_urls"]["gpu1"], report
