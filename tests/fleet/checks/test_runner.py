@@ -41,7 +41,7 @@ def run(job: Path, ident: str, playbook: str, *arguments: str) -> tuple[int, dic
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(ANSIBLE_COLLECTIONS_PATH=str(job / "requirements_collections"), ANSIBLE_HOST_KEY_CHECKING="False", ANSIBLE_FORCE_COLOR="True")
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    command = ["ansible-runner", "run", job, "--ident", ident, "--inventory", job / "inventory" / "hosts"]
+    command = ["ansible-runner", "run", str(job), "--ident", ident, "--inventory", str(job / "inventory" / "hosts")]
     done = subprocess.run(
         [*command, "--playbook", playbook, "--cmdline", " ".join(arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
