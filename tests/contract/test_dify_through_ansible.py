@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_env, _dify_layout
 
 from tests.contract.dify_generations.world import KEY, MODELS, OTHER_KEY
 from tests.fleet.standins.dify import build
@@ -216,3 +217,25 @@ def test_what_a_server_runs_is_registered_without_being_declared(dify_lab: Calla
     shown = lab.console.call("GET", f"model-providers/{lab.provider}/models")["data"]
     assert next(model["features"] for model in shown if model["model"] == "sec-chat") == ["tool-call"]
     assert not any(secret in plays.output for secret in (KEY, GATEWAY_KEY, lab.admin_key))
+
+
+def test_role_dify_hands_a_package_index_to_the_plugin_daemon(tmp_path: pathlib.Path) -> None:
+    """Where a release's compose file has no place for one of the two variables, the role's own file has to hand it on."""
+    play = tmp_path / "play.yml"
+    show = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {"dify_plugin_index_url": "https://pypi.example.com/simple"}}
+    show["vars_files"] = [str(ROOT / "roles" / "dify" / "defaults" / "main.yml"), str(ROOT / "roles" / "dify" / "vars" / "main.yml")]
+    show["tasks"] = [{"ansible.builtin.copy": {"content": "{{ __dify_settings | to_json }}", "dest": str(tmp_path / "settings.json"), "mode": "0600"}}]
+    show["vars"]["ansible_python_interpreter"] = sys.executable
+    play.write_text(json.dumps([{**show}]))
+    ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
+    extra = json.dumps({"dify_plugin_index_url": "https://pypi.example.com/simple"})
+    done = subprocess.run(
+        [str(ansible), "-i", "localhost,", str(play), "-e", extra], cwd=ROOT, capture_output=True, text=True, timeout=120, env=plain_environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    wanted = {"PIP_MIRROR_URL": "https://pypi.example.com/simple", "PLUGIN_IGNORE_UV_LOCK": "true"}
+    assert {name: settings.get(name) for name in wanted} == wanted
+    for release, handed_on in (("release", []), ("release-1.9.2", ["PLUGIN_IGNORE_UV_LOCK"])):
+        compose = (ROOT / "tests" / "fleet" / "standins" / "dify" / release / "docker" / "docker-compose.yaml").read_text()
+        assert _dify_layout.not_handed_on(wanted, _dify_env.references(compose), _dify_layout.read(compose)) == handed_on, release

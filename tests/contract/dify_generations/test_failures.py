@@ -183,6 +183,30 @@ def test_session_that_ends_for_good_leaves_a_verdict_for_every_model(ready: Dify
     converges(ready)
 
 
+def test_dify_that_goes_away_is_waited_for_once(ready: Dify, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the second model. Each further one would wait as long; they are told instead, and the next run does them."""
+    ready.lab.console.disable_model("qwen3-chat", "llm")
+    ready.lab.console.disable_model("whisper", "speech2text")
+    ask, asked = DifyClient.credentials, []
+
+    def credentials(client: DifyClient, provider: str, model: str, model_type: str) -> dict[str, object]:
+        asked.append(model)
+        if model == ready.uids[2]:
+            ready.lab.shut("api")
+        return ask(client, provider, model, model_type)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DifyClient, "credentials", credentials)
+        outcome = ready.models()
+    assert asked[-1] == ready.uids[2], "nothing was asked after that"
+    assert (outcome.failed, list(reasons(outcome))) == (True, ready.uids[2:])
+    assert "no answer" in outcome.result["msg"]
+    VERDICTS["Dify goes away"] = outcome.result["msg"]
+    ready.lab.open("api", ready.lab.front, ready.lab.api_port)
+    assert actions(ready.models()) == {"whisper": "enable"}
+    converges(ready)
+
+
 def test_login_of_another_workspace_changes_nothing(ready: Dify) -> None:
     ready.lab.console.disable_model("whisper", "speech2text")
     other = ready.models(**{**signed_in(ready), "workspace_id": "00000000-0000-0000-0000-000000000000"})

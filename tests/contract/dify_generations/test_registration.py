@@ -249,6 +249,26 @@ def test_cookies_behind_https_have_other_names_and_every_method_needs_its_token(
             client.workspace(method, client.provider_path(PROVIDER) + path, json=None if method == "GET" else {})
 
 
+def test_several_workspaces_are_told_apart(ready: Dify) -> None:
+    """The admin key works in the one that is named, and in the oldest one when none is."""
+    if not ready.able.admin_key:
+        return
+    other = ready.lab.second_workspace("Research")
+    connection = {"workspace_id": other, "state_file": str(ready.folder / "other.json")}
+    if ready.able.plugins:
+        package = ready.folder / "xinference.difypkg"
+        package.write_bytes(build.plugin_package("0.0.15"))
+        plugin = {"id": "langgenius/xinference", "version": "0.0.15", "source": "package", "package": str(package), "provider": PROVIDER}
+        assert ready("dify_plugin", workspace_id=other, **plugin).result["action"] == "install"
+    first = ready.models(models=ready.wanted("qwen3-chat"), default_models={"llm": "qwen3-chat"}, **connection)
+    assert (first.failed, actions(first)) == (False, {"qwen3-chat": "create"}), first.text
+    assert not ready.models(models=ready.wanted("qwen3-chat"), default_models={"llm": "qwen3-chat"}, **connection).result["changed"]
+    assert not ready.models().result["changed"], "the first workspace is as it was"
+    assert not ready.models(workspace_id=None).result["changed"], "and is the one that is meant when none is named"
+    wrong = ready.models(workspace_id="00000000-0000-0000-0000-000000000000")
+    assert "Check the admin key (ADMIN_API_KEY of the api container) and the workspace id" in wrong.result["msg"]
+
+
 def test_controller_that_is_overtaken_between_looking_and_writing(dify: Dify, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one registers every model after this one found none: Dify refuses the name, or writes the same once more."""
     apply, overtaken = Registrar._apply, []

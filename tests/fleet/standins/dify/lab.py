@@ -22,6 +22,7 @@ import contextlib
 import json
 import pathlib
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -195,8 +196,8 @@ class Lab(World):
 
     @property
     def tenant(self) -> str:
-        """The workspace's id."""
-        return str(self.database.query("SELECT id FROM tenants")[0]["id"])
+        """The first workspace's id."""
+        return str(self.database.query("SELECT id FROM tenants ORDER BY created_at")[0]["id"])
 
     # -- what clients did ---------------------------------------------------------------------------------------
 
@@ -266,6 +267,18 @@ class Lab(World):
         email = email or f"{role}@example.com"
         self.api.accounts.add(self.tenant, self.api.accounts.create(email, role.title(), self.password, "en-US"), role)
         return email, self.password
+
+    def second_workspace(self, name: str) -> str:
+        """One more workspace of the owner, younger than the first; returns its id."""
+        from tests.fleet.standins.dify.dify_standin import security
+
+        first = self.database.query("SELECT * FROM tenants ORDER BY created_at")[0]
+        tenant = str(uuid.uuid4())
+        public = security.make_tenant_key(self.settings.files, tenant)
+        later = {"id": tenant, "name": name, "encrypt_public_key": public, "created_at": first["created_at"] + 3600}
+        self.database.insert("tenants", **{**first, **later})
+        self.api.accounts.add(tenant, self.owner, "owner")
+        return tenant
 
     def copy_credential(self, credential: str, name: str) -> None:
         """A second stored credential with the same content, without asking Xinference."""

@@ -56,6 +56,8 @@ class Generation:
     # How many stars a masked secret has: 0 for as many as it has hidden characters.
     mask_stars: int = 12
     remember_cookie: bool = False
+    # Before 1.0: what Xinference's provider asks for, and then it has no text-to-speech; () for all there is.
+    provider_fields: tuple[str, ...] = ()
 
     @property
     def plugins(self) -> bool:
@@ -71,6 +73,7 @@ _PLUGIN = "/console/api/workspaces/current/plugin"
 _LOST = ("llm", "text-embedding", "rerank")
 _LATE_WORKSPACE = ("trial_credits", "trial_credits_used", "trial_credits_exhausted_at", "next_credit_reset_date")
 _LATE_CUSTOM = ("current_credential_id", "current_credential_name", "available_credentials", "custom_models", "can_added_models")
+_KEYED = ("server_url", "model_uid", "api_key")
 _PASSWORD_TEXT = "Password must contain letters and numbers, and the length must be greater than 8."
 
 _1_16_1 = Generation(
@@ -171,13 +174,33 @@ _0_6_13 = dataclasses.replace(
     gone=(f"{_PLUGIN}/*", "/console/api/refresh-token"),
     mask_stars=0,
     remember_cookie=True,
+    provider_fields=("server_url", "model_uid"),
 )
 
 GENERATIONS = {generation.version: generation for generation in (_0_6_13, _0_15_8, _1_7_2, _1_9_2, _1_16_1)}
 
+# Releases between the recorded ones, put together from what was read in their tags: nothing recorded holds them. The client has to find
+# its way by its own table of versions through combinations that no recorded release has.
+BETWEEN = {
+    generation.version: generation
+    for generation in (
+        dataclasses.replace(_0_15_8, version="0.9.2", session="token", refusal="unauthorized", gone=_0_6_13.gone, provider_fields=_KEYED),
+        dataclasses.replace(_1_7_2, version="1.0.1", groups=(), gone=(f"{_PLUGIN}/preferences/fetch", f"{_PLUGIN}/preferences/change")),
+        dataclasses.replace(_1_9_2, version="1.8.1", session="pair", refusal="by cause", admin_key=True, setup_language=False),
+        dataclasses.replace(_1_9_2, version="1.10.1", current_workspace="POST"),
+        dataclasses.replace(_1_9_2, version="1.11.1", current_workspace="POST", admin_key=True),
+        dataclasses.replace(_1_9_2, version="1.13.3", current_workspace="POST", admin_key=True, base64_password=True, setup="fastopenapi"),
+        dataclasses.replace(
+            _1_9_2, version="1.14.1", current_workspace="POST", admin_key=True, base64_password=True, setup="fastopenapi", lost_defaults=()
+        ),
+        dataclasses.replace(_1_16_1, version="1.15.0"),
+    )
+}
+
 
 def generation(version: str) -> Generation:
     """The generation of a version; ValueError for one that is not copied."""
-    if version not in GENERATIONS:
+    known = {**GENERATIONS, **BETWEEN}
+    if version not in known:
         raise ValueError(f"this stand-in is no Dify {version}: it can be {', '.join(GENERATIONS)}")
-    return GENERATIONS[version]
+    return known[version]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .generations import GENERATIONS
-
 
 def _table(name: str, columns: str) -> str:
     return f"CREATE TABLE IF NOT EXISTS {name} ({columns})"
@@ -162,5 +160,8 @@ MIGRATIONS: dict[str, list[Migration]] = {
 
 def migrations(kind: str, version: str) -> list[Migration]:
     """What a database of that version of Dify has been through, in order."""
-    order = list(GENERATIONS)
-    return [migration for migration in MIGRATIONS[kind] if order.index(migration.since) <= order.index(version)]
+    return [migration for migration in MIGRATIONS[kind] if _order(migration.since) <= _order(version)]
+
+
+def _order(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]

@@ -79,17 +79,16 @@ class PluginSource(Source):
 class BuiltInSource(Source):
     """The provider ``xinference`` inside the API; its ``server_url`` is a secret."""
 
-    # 0.6.13 knows neither keys nor time-outs of Xinference, and no speech.
-    OLDEST_FIELDS = ("server_url", "model_uid")
+    # The older ones know no time-outs of Xinference, 0.6 no keys either, and no text-to-speech.
     OLDEST_TYPES = ("llm", "text-embedding", "rerank", "speech2text")
 
     def __init__(self, settings: Settings, generation: Generation) -> None:
         provider = json.loads(PROVIDER_FILE.read_text(encoding="utf-8"))
         forms = provider["model_credential_schema"]["credential_form_schemas"]
         forms[0]["type"] = "secret-input"
-        oldest = generation.session == "token"
+        oldest = bool(generation.provider_fields)
         if oldest:
-            provider["model_credential_schema"]["credential_form_schemas"] = [form for form in forms if form["variable"] in self.OLDEST_FIELDS]
+            provider["model_credential_schema"]["credential_form_schemas"] = [form for form in forms if form["variable"] in generation.provider_fields]
             provider["supported_model_types"] = list(self.OLDEST_TYPES)
         self._declared = {provider["provider"]: packages.provider_declaration(provider)}
         self.code = BuiltIn(settings.xinference_retry_pause, settings.xinference_timeout, speech=not oldest)
