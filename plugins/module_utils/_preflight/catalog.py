@@ -172,6 +172,13 @@ CATALOG: dict[str, Entry] = {
     ),
     "C09": Entry("aer", "warn", "PCIe errors that were not corrected", "Reseat the card, look at riser and power.", "/sys/bus/pci/devices/*/aer_dev_*"),
     "C10": Entry("nvswitch", "info", "An NVSwitch baseboard, which needs a fabric manager", "", "/sys/bus/pci/devices, /proc/driver/nvidia-nvswitch"),
+    "C11": Entry(
+        "iommu_acs",
+        "info",
+        "GPUs that reach one another directly, and not through the IOMMU",
+        "Boot with iommu=pt and switch ACS off in the BIOS when NCCL is slow or hangs; NCCL_P2P_DISABLE=1 in xinference_environment is a stopgap.",
+        "/sys/kernel/iommu_groups, configuration space of the PCI bridges",
+    ),
     # D: the driver
     "D01": Entry("nouveau", "fail", "nouveau is not loaded", "Blacklist nouveau (options nouveau modeset=0), update-initramfs -u, reboot.", "/sys/module"),
     "D02": Entry(
@@ -447,10 +454,9 @@ CATALOG: dict[str, Entry] = {
 ABSENT: dict[str, tuple[str, str]] = {
     "A07": ("shm", "Shared memory is the container's, not the host's: the role xinference sets it (xinference_shm_size)."),
     "A08": ("ulimit_memlock", "The role xinference sets the container's limits itself (xinference_ulimits); the host's do not matter."),
-    "A10": ("vm_max_map_count", "Only Elasticsearch and OpenSearch need it, which no role here installs."),
+    "A10": ("vm_max_map_count", "Only Elasticsearch and OpenSearch need it, which Dify can be told to use: a matter of the Dify hosts."),
     "A11": ("overcommit_redis", "Dify's Redis runs on the Dify hosts, and its warning is harmless at that size."),
     "A15": ("timezone_locale", "Neither reaches a container."),
-    "C11": ("iommu_acs", "Needs the configuration space of all bridges; true of most machines that work. NCCL's own test tells."),
     "G17": ("gpu_container", "Starts a container, so it is no part of a look that changes nothing: the roles do it after the installation."),
     "H12": ("inter_host", "Nothing listens before the installation, so a connection would prove nothing; a cluster's workers are waited for afterwards."),
 }

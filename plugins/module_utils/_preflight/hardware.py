@@ -204,6 +204,61 @@ def nvswitch(context: Context) -> Finding:
     return Finding(OK, "no NVSwitch")
 
 
+# PCI Express: where the extended capabilities begin, the one of Access Control Services, its two bits that send traffic between devices up to the IOMMU.
+EXTENDED, ACS, REDIRECTS = 0x100, 0x000D, 0b1100
+
+
+def acs_redirects(config: bytes) -> bool:
+    """Whether a bridge sends what its devices say to one another up to the IOMMU; ``config`` is its whole configuration space."""
+    at, seen = EXTENDED, set()
+    while EXTENDED <= at <= len(config) - 8 and at not in seen:
+        seen.add(at)
+        head = int.from_bytes(config[at : at + 4], "little")
+        if head & 0xFFFF == ACS:
+            return bool(int.from_bytes(config[at + 6 : at + 8], "little") & REDIRECTS)
+        at = head >> 20
+    return False
+
+
+def bridges_above(context: Context, bus_id: str) -> list[str]:
+    """Folders of the bridges between a card and the processor."""
+    folder = os.path.dirname(os.path.realpath(context.gpu_path("sys/bus/pci/devices/" + bus_id)))
+    found = []
+    while re.match(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$", os.path.basename(folder)):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def iommu_acs(context: Context) -> Finding:
+    nothing = no_gpu(context)
+    if nothing:
+        return nothing
+    gpus = context.pci_gpus or []
+    if len(gpus) < 2 or context.has_nvswitch:
+        return Finding(SKIP, "There is one GPU only." if len(gpus) < 2 else "The GPUs talk over NVLink.")
+    groups = context.gpu_path("sys/kernel/iommu_groups")
+    if not os.path.isdir(groups) or not os.listdir(groups):
+        return Finding(OK, "no IOMMU is in use")
+    redirecting, unseen = set(), set()
+    for folder in {folder for gpu in gpus for folder in bridges_above(context, gpu["bus_id"])}:
+        try:
+            with open(os.path.join(folder, "config"), "rb") as stream:
+                config = stream.read(4096)
+        except OSError:
+            config = b""
+        # Others than root get the first 64 bytes.
+        if len(config) < 4096:
+            unseen.add(os.path.basename(folder))
+        elif acs_redirects(config):
+            redirecting.add(os.path.basename(folder))
+    if redirecting:
+        return Finding(INFO, f"What {len(gpus)} GPUs say to one another goes through the IOMMU (ACS of {', '.join(sorted(redirecting))}).")
+    if unseen:
+        return Finding(UNKNOWN, f"The configuration space of {', '.join(sorted(unseen))} cannot be read.", "Run with become: true.")
+    return Finding(OK, "no PCI bridge sends the GPUs' traffic through the IOMMU")
+
+
 DETECT: t.Mapping[str, Detect] = {
     "C01": gpu_present,
     "C02": gpu_identified,
@@ -215,6 +270,7 @@ DETECT: t.Mapping[str, Detect] = {
     "C08": pcie_width,
     "C09": aer,
     "C10": nvswitch,
+    "C11": iommu_acs,
 }
 
 __all__ = ["DETECT", "architectures"]

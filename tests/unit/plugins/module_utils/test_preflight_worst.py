@@ -100,6 +100,30 @@ def test_pcie_errors(healthy):
     assert "0000:01:00.0 (3)" in healthy.verdicts()[0]["C09"]["message"]
 
 
+def space(control, length=4096):
+    """A bridge's configuration space: another capability, then Access Control Services."""
+    config = bytearray(length)
+    if length > 0x150:
+        config[0x100:0x104] = (0x148 << 20 | 1 << 16 | 0x0001).to_bytes(4, "little")
+        config[0x148:0x14C] = (1 << 16 | 0x000D).to_bytes(4, "little")
+        config[0x14E:0x150] = control.to_bytes(2, "little")
+    return bytes(config)
+
+
+@pytest.mark.parametrize(("config", "status"), [(space(0b1101), "info"), (space(0b0001), "ok"), (space(0, 64), "unknown"), (bytes(4096), "ok")])
+def test_gpus_that_talk_through_the_iommu(healthy, config, status):
+    healthy.card("0000:02:00.0", "0x2684")
+    assert healthy.verdicts()[0]["C11"]["message"] == "no IOMMU is in use"
+    (healthy.root / "sys/kernel/iommu_groups/0").mkdir(parents=True)
+    bridge = healthy.root / "sys/devices/pci0000:00/0000:00:01.0"
+    bridge.mkdir(parents=True)
+    (bridge / "config").write_bytes(config)
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (healthy.root / "sys/bus/pci/devices" / name).rename(bridge / name)
+        (healthy.root / "sys/bus/pci/devices" / name).symlink_to(bridge / name)
+    assert healthy.verdicts()[0]["C11"]["status"] == status
+
+
 def test_persistence_mode_that_is_off(healthy):
     healthy.smi = (0, healthy.smi[1].replace(", Enabled", ", Disabled"))
     assert "on GPU 0" in healthy.verdicts()[0]["D14"]["message"]
