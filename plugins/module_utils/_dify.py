@@ -43,7 +43,7 @@ HINTS: dict[str | int, str] = {
     "not_setup": "Dify has no administrator yet: run llmops.dify_xinference.dify_setup first.",
     "not_init_validated": "Dify waits for its INIT_PASSWORD: give dify_setup the same init_password as the .env holds.",
     "email_code_login_limit": "The account is locked after too many wrong passwords (24 hours by default). Unlock it with: "
-    'docker compose exec redis redis-cli -a "$REDIS_PASSWORD" del login_error_rate_limit:<e-mail>',
+    "docker compose exec redis redis-cli del login_error_rate_limit:<e-mail> (the container knows its password as REDISCLI_AUTH)",
     "authentication_failed": "Check the e-mail address and password. A lost one is replaced with: docker compose exec api "
     "flask reset-password --email <e-mail> --new-password <new> --password-confirm <new>. "
     "Do not just try again: six refusals lock the account for a day.",

@@ -11,6 +11,7 @@ something is to change is the provider's form read as well: it says which fields
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 
@@ -47,6 +48,8 @@ class Memory(t.Protocol):
     def get(self, label: str) -> str | None: ...
 
     def put(self, label: str, value: str | None) -> None: ...
+
+    def save(self) -> None: ...
 
 
 class Registrar:
@@ -186,17 +189,23 @@ class Registrar:
             return action, None
         self._defaults.look_before_changes()
         refused = None
+        if action.kind == "create":
+            self._claim(item, "registered")
         try:
             self._apply(action, item)
         except DifyError as error:
             # Two that register at once can end in a database error for one of them; reading back tells whether it was that.
             if action.kind != "create" or error.status != 500:
+                if action.kind == "create":
+                    self._claim(item, None)
                 raise
             refused = error
         if action.kind == "delete":
             left = self._found(*item.key)._replace(listed=False)
             return action, "Dify accepted the removal, but still has its credentials" if left.anything else None
         action, problem = self._settle(action, item)
+        if refused and problem:
+            self._claim(item, None)
         return action, str(refused) if problem and refused else problem
 
     def _rehearse(self, action: Action, item: WantedModel) -> str | None:
@@ -218,7 +227,7 @@ class Registrar:
             # Another controller wrote at the same time. Both keep the one that is attached.
             self._remove_credentials(item.model, item.model_type, after.remove)
             after = self._plan(item, written=True)
-        self._remember(item, after, made=action.kind == "create")
+        self._remember(item, after)
         return action, f"Dify accepted the call, but afterwards {', '.join(after.reasons)}" if after.changes else None
 
     def _plan(self, item: WantedModel, written: bool = False) -> Action:
@@ -244,16 +253,23 @@ class Registrar:
     def _key(self, label: str) -> str:
         return f"{self.provider} {label}"
 
-    def _remember(self, item: WantedModel, action: Action, made: bool = False) -> None:
+    def _claim(self, item: WantedModel, value: str | None) -> None:
+        """Before 1.8 no credential carries our name; this note makes a model ours to prune.
+
+        One that somebody made by hand and that was only brought in line stays theirs. It is written before the model is, so
+        that a run that is killed in between does not leave a model that is nobody's.
+        """
+        if not self.records:
+            self.memory.put(self._key(item.label), value)
+            with contextlib.suppress(OSError):  # whoever saves at the end says so
+                self.memory.save()
+
+    def _remember(self, item: WantedModel, action: Action) -> None:
         for field in action.masked:
             label = f"{item.label}#{field}"
             self.memory.put(self._key(label), fingerprint(self.memory.salt, label, item.credentials[field]))
         if item.abilities:
             self.memory.put(self._key(f"{item.label}#abilities"), ",".join(sorted(item.abilities)))
-        if made and not self.records:
-            # No credential carries our name there; this note is what makes a model ours to prune. One that somebody made by
-            # hand and that was only brought in line stays theirs.
-            self.memory.put(self._key(item.label), "registered")
 
     def _forget(self, label: str, fields: t.Iterable[str]) -> None:
         for name in (label, *(f"{label}#{field}" for field in (*fields, "abilities"))):

@@ -125,6 +125,46 @@ def test_installation_that_fails_or_only_says_success(
     note(version, behaviour, "verdict")
 
 
+def test_plugin_removed_in_the_ui(ready: Dify) -> None:
+    """Its models are told to lack it, and are back with it: Dify keeps them. Absent is absent twice."""
+    behaviour = "plugin removed in the UI"
+    if not ready.able.plugins:
+        note(ready.version, behaviour, "no such thing")
+        return
+    ready.lab.console.uninstall_plugin()
+    for check in (True, False):
+        lost = ready.models(check)
+        assert lost.failed
+        assert "lists no provider" in lost.result["msg"]
+        assert "module dify_plugin" in lost.result["msg"]
+    package = ready.folder / "xinference.difypkg"
+    package.write_bytes(build.plugin_package("0.0.15"))
+    plugin = {"id": "langgenius/xinference", "version": "0.0.15", "source": "package", "package": str(package), "provider": PROVIDER}
+    assert ready("dify_plugin", **plugin).result["action"] == "install"
+    assert not ready.models().result["changed"]
+    runs = [ready("dify_plugin", check, id="langgenius/xinference", state="absent") for check in (True, False, False)]
+    assert [(run.failed, run.result["changed"]) for run in runs] == [(False, True), (False, True), (False, False)]
+    note(ready.version, behaviour, "verdict; models are back with it")
+
+
+def test_plugin_from_the_marketplace(dify_lab: Callable[..., Lab], version: str, tmp_path: pathlib.Path) -> None:
+    """The newest, the newest by its number, and an older number, which cannot be looked up there."""
+    dify = Dify(dify_lab(version, plugin=None), version, tmp_path)
+    if not dify.able.plugins:
+        return
+    newest = {"id": "langgenius/xinference", "provider": PROVIDER}
+    runs = [dify("dify_plugin", check, **newest) for check in (True, False, False)]
+    assert [(run.failed, run.result["changed"]) for run in runs] == [(False, True), (False, True), (False, False)], runs
+    assert runs[1].result["version"] == "0.0.16"
+    pinned = [dify("dify_plugin", **newest, version="0.0.16").result for _run in range(2)]
+    assert [(result["action"], result["changed"]) for result in pinned] == [("none", True), ("none", False)], "the pin comes with the version"
+    older = dify("dify_plugin", **newest, version="0.0.14")
+    assert "offers langgenius/xinference 0.0.16 as its newest, not 0.0.14" in older.result["msg"]
+    unknown = dify("dify_plugin", id="langgenius/nowhere")
+    assert "the marketplace knows no plugin langgenius/nowhere" in unknown.result["msg"]
+    VERDICTS["version that the marketplace does not offer"] = older.result["msg"]
+
+
 def test_plugin_upgrade_leaves_ciphertext_that_is_found_and_replaced(dify_lab: Callable[..., Lab], version: str, tmp_path: pathlib.Path) -> None:
     """The address was a secret up to plugin 0.0.4. After 24 h Dify shows what it had sealed."""
     behaviour = "after an upgrade of the plugin from 0.0.4"

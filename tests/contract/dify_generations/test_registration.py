@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import stat
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -267,6 +269,46 @@ def test_several_workspaces_are_told_apart(ready: Dify) -> None:
     assert not ready.models(workspace_id=None).result["changed"], "and is the one that is meant when none is named"
     wrong = ready.models(workspace_id="00000000-0000-0000-0000-000000000000")
     assert "Check the admin key (ADMIN_API_KEY of the api container) and the workspace id" in wrong.result["msg"]
+
+
+def test_run_that_is_killed_at_any_request_is_finished_by_the_next(
+    dify_lab: Callable[..., Lab], version: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each request in turn, and after it with the answer lost: one credential per model at the end, and all of them ours to prune."""
+    send, sent = DifyClient._send, [0]
+    hit = 0
+    for moment in range(1, 32, 2):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        dify = Dify(dify_lab(version), version, folder)
+        sent[0] = 0
+
+        def killed(client: DifyClient, *values: Any, number: int = moment, **more: Any) -> Any:
+            sent[0] += 1
+            if sent[0] == number:
+                if number % 4 == 1:
+                    send(client, *values, **more)
+                raise KeyboardInterrupt
+            return send(client, *values, **more)
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(DifyClient, "_send", killed)
+            dify.models()
+        if sent[0] < moment:
+            break  # the run was over before
+        hit += 1
+        done = dify.models()
+        assert not done.failed, (moment, done.text)
+        assert not dify.models().result["changed"], moment
+        for uid in dify.uids:
+            assert len(dify.lab.console.credentials(uid, MODELS[uid]).get("available_credentials", [1])) == 1, (moment, uid)
+        assert stat.S_IMODE(dify.state_file.stat().st_mode) == 0o600
+        assert KEY not in dify.state_file.read_text()
+        pruned = dify.models(models=[], default_models={}, prune=True)
+        assert actions(pruned) == dict.fromkeys(dify.uids, "delete"), (moment, pruned.text)
+        dify.lab.close()
+    note(version, "killed at any request", f"finished by the next run, {hit} of {hit} moments")
+    assert hit >= 12
 
 
 def test_controller_that_is_overtaken_between_looking_and_writing(dify: Dify, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
