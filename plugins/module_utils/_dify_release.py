@@ -11,6 +11,7 @@ Layout: ``<home>/releases/<version>/docker`` (upstream's files untouched, apart 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -240,6 +241,8 @@ def _unpack(archive: str, tree: str, origin: str) -> str:
             for member in wanted:
                 tar.extract(member, tree)
     except (tarfile.TarError, EOFError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise ReleaseError(f"There is no space left below {tree} to unpack {origin}: {error}. Free some, then run again.") from error
         raise ReleaseError(f"{origin} cannot be unpacked: {error}. The archive is damaged, or not a .tar.gz.") from error
     return os.path.join(tree, root)
 

@@ -17,12 +17,15 @@ set -e
 sudo apt-get install -y -qq mariadb-server postgresql-17-pgvector >/dev/null
 printf '[mysqld]\\nbind-address = 0.0.0.0\\n' | sudo tee /etc/mysql/mariadb.conf.d/99-tests.cnf >/dev/null
 sudo systemctl restart mariadb
-sudo mariadb -e "CREATE DATABASE IF NOT EXISTS dify; CREATE OR REPLACE USER dify@'%' IDENTIFIED BY '{DATABASE}'"
+sudo mariadb -e "DROP DATABASE IF EXISTS dify; DROP DATABASE IF EXISTS dify_plugin; CREATE DATABASE dify"
+sudo mariadb -e "CREATE OR REPLACE USER dify@'%' IDENTIFIED BY '{DATABASE}'"
 sudo mariadb -e "GRANT ALL ON dify.* TO dify@'%'; GRANT ALL ON dify_plugin.* TO dify@'%'"
 echo "listen_addresses = '*'" | sudo tee /etc/postgresql/17/main/conf.d/tests.conf >/dev/null
 echo 'host vectors vectors all scram-sha-256' | sudo tee -a /etc/postgresql/17/main/pg_hba.conf >/dev/null
 sudo systemctl restart postgresql
+sudo -u postgres psql -qc 'DROP DATABASE IF EXISTS vectors' -c 'DROP ROLE IF EXISTS vectors'
 sudo -u postgres psql -qc "CREATE ROLE vectors LOGIN PASSWORD '{VECTORS}'" -c 'CREATE DATABASE vectors OWNER vectors'
+sudo -u postgres psql -qc 'CREATE EXTENSION vector' vectors
 """
 
 
@@ -32,7 +35,8 @@ def test_mysql_and_pgvector_elsewhere(fleet: Fleet, play: Play, docker: None) ->
     address = fleet.address("svc")
     variables = {
         "dify_database_type": "mysql",
-        "dify_database_host": address,
+        # Extra variables are those of every host, and two hosts on one database need more than this.
+        "dify_database_host": f"{{{{ '{address}' if inventory_hostname == 'dify1' else '' }}}}",
         "dify_database_user": "dify",
         "dify_vector_store": "pgvector",
         "dify_vector_store_external": True,
@@ -109,7 +113,7 @@ def test_what_a_release_does_not_have_is_refused(fleet: Fleet, play: Play, docke
     assert run.rc == 2 and all(words in message for words in said)
 
 
-def test_a_disk_that_is_really_full_is_named_and_the_next_run_converges(fleet: Fleet, play: Play, docker: None) -> None:
+def test_a_disk_that_is_really_full_is_named_and_nothing_half_is_left(fleet: Fleet, play: Play, docker: None) -> None:
     fleet.ssh("dify2", WIPE, check=True, timeout=300)
     # The look before it is told that this is enough, so that the installation itself meets the end of the disk.
     fleet.ssh("dify2", "sudo mkdir -p /opt/dify && sudo mount -t tmpfs -o size=48k tmpfs /opt/dify", check=True)
@@ -117,26 +121,7 @@ def test_a_disk_that_is_really_full_is_named_and_the_next_run_converges(fleet: F
         run = play(*SITE, "dify2", "-e", json.dumps({"dify_space_gib": 0}))
         message = run.messages("dify2")
         print(message)
-        assert run.rc == 2 and "No space left on device" in message and "/opt/dify" in message
+        assert run.rc == 2 and "There is no space left below /opt/dify" in message and "damaged" not in message
         assert fleet.ssh("dify2", "sudo ls -A /opt/dify/releases").stdout.split() == [], "half a release was left"
     finally:
         fleet.ssh("dify2", "sudo umount /opt/dify", check=True)
-
-
-def test_images_come_from_the_registry_with_the_prefix(fleet: Fleet, play: Play, docker: None) -> None:
-    """Goes on from the test before it: a bare host. No mirror and no Docker Hub: every image has the registry's own address."""
-    registry = f"{fleet.services_address()}:5000"
-    settings = {"docker_insecure_registries": [registry], "docker_registry_mirrors": [], "dify_registry_prefix": registry}
-    assert play("site.yml", "--tags", "docker", "--limit", "dify2", "-e", json.dumps(settings)).rc == 0
-    try:
-        run = play(*SITE, "dify2", "-e", json.dumps(settings))
-        assert run.rc == 0, run.messages("dify2")
-        images = set(fleet.ssh("dify2", "sudo docker ps -a --format '{{.Image}}'", check=True).stdout.split())
-        print(sorted(images))
-        assert len(images) >= 10 and all(image.startswith(f"{registry}/") for image in images)
-        assert f"{registry}/library/nginx:latest" in images and f"{registry}/langgenius/dify-api:1.16.1" in images
-        again = play(*SITE, "dify2", "-e", json.dumps(settings))
-        assert again.rc == 0 and again.recap["dify2"].changed == 0, again.text[-3000:]
-    finally:
-        assert play("site.yml", "--tags", "docker", "--limit", "dify2").rc == 0
-        fleet.ssh("dify2", WIPE, check=True, timeout=300)
