@@ -20,6 +20,8 @@ DATABASES = ("db_postgres", "db", "db_mysql")
 
 _TOP = re.compile(r"^([A-Za-z_][\w.-]*):")
 _SERVICE = re.compile(r"^ {2}([A-Za-z_][\w.-]*):")
+_ANCHOR = re.compile(r"^ {2}[\w.-]+:\s*&(\S+)")
+_MERGED = re.compile(r"^ {4}<<:\s*\*(\S+)")
 _KEY = re.compile(r"^ {4}([A-Za-z_][\w.-]*):")
 _PROFILE = re.compile(r"^ {6}-\s*[\"']?([\w.-]*)[\"']?\s*$")
 _PROFILES = re.compile(r"^ {4}profiles:\s*\[(.*)\]")
@@ -51,6 +53,7 @@ def read(compose_text: str) -> Layout:
     images: dict[str, str] = {}
     profiles: dict[str, tuple[str, ...]] = {}
     last = ""
+    anchors: dict[str, str] = {}
     reads_env = False
     for line in compose_text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -65,8 +68,14 @@ def read(compose_text: str) -> Layout:
         found = _SERVICE.match(line)
         if found:
             service = found.group(1)
+            anchor = _ANCHOR.match(line)
+            if anchor:
+                anchors[anchor.group(1)] = service
             keys[service] = set()
             continue
+        merged = _MERGED.match(line)
+        if service and merged and anchors.get(merged.group(1)) in images:
+            images[service] = images[anchors[merged.group(1)]]
         key = _KEY.match(line)
         last = key.group(1) if key else last
         entry = _PROFILE.match(line)

@@ -102,3 +102,8 @@ def test_a_text_without_services_is_refused():
 def test_what_stops_at_env_is_named():
     assert not_handed_on(["LOG_LEVEL", "PIP_EXTRA_ARGS"], ["LOG_LEVEL"], read(V0_6)) == ["PIP_EXTRA_ARGS"]
     assert not_handed_on(["PIP_EXTRA_ARGS"], [], read(V1_16)) == []
+
+
+def test_a_service_made_after_another_one_has_its_image():
+    found = read("services:\n  one: &squid\n    image: ubuntu/squid:latest\n  two:\n    <<: *squid\n    restart: always\n")
+    assert found.images == {"one": "ubuntu/squid:latest", "two": "ubuntu/squid:latest"}
