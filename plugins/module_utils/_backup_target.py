@@ -171,7 +171,8 @@ def fetch(target: Target, folder: str, product: str, host: str, wanted: str = ""
     if strange:
         raise BackupError(f"{name} of {target.where} has a file {strange[0]!r}, which no backup has. Nothing was changed.")
     place = os.path.join(folder, name)
-    if os.path.isdir(place) and local_files(place) == there[name]:
+    # One without a manifest is what somebody left half copied: it is fetched anew.
+    if os.path.isfile(os.path.join(place, MANIFEST)) and local_files(place) == there[name]:
         return {"changed": False, "backup": place, "bytes": 0, "backups": names}
     size = sum(there[name].values())
     problem = plan.space_problem(size, free_bytes(folder), folder, f"Fetching {name}")

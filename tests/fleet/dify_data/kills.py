@@ -93,9 +93,11 @@ def _tree(pid: int) -> list[int]:
 def kill_play(fleet: Fleet, log: Path, seconds: float, *arguments: str) -> Kill:
     """Start a playbook and kill it with everything it started here after so many seconds."""
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(fleet.inventory), *arguments]
+    # Otherwise a task's name is printed with its first result, which a task that was killed has not.
+    environment = {**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
     begun = time.monotonic()
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             process.wait(seconds)
             return Kill("", time.monotonic() - begun)

@@ -106,6 +106,8 @@ def test_an_upgrade_killed_at_random_points_converges(fleet: Fleet, play: Play, 
         assert data.version(fleet, "dify1") == NEW
         same(fleet, "dify1", known)
         killed += bool(hit.task)
+        # Machines are not equally fast all the time.
+        whole = whole if hit.task else min(whole, hit.seconds)
         counted = f"kill {killed}" if hit.task else "not counted"
         print(f"{counted}: {hit.seconds:.0f} of {whole:.0f} s, in: {hit.task or 'it had ended'}; again {again.seconds:.0f} s; went back in {back:.0f} s")
         third = play("upgrade.yml", *UPGRADE)
@@ -186,8 +188,9 @@ def test_a_killed_backup_lets_the_services_go_on(fleet: Fleet, play: Play, known
     while held := [line for line in data.running_since(fleet, "dify1").splitlines() if " running " not in line and "init_permissions" not in line]:
         assert time.monotonic() < until, held
         time.sleep(1)
-    if run.rc:
-        assert fleet.ssh("dify1", find, check=True).stdout == before
+    # What is new bears a name only when it is whole: killed after that, the module had only to wait for health.
+    for name in set(fleet.ssh("dify1", find, check=True).stdout.split()) - set(before.split()):
+        fleet.ssh("dify1", f"sudo test -s /var/backups/llmops/{name}/manifest.hmac", check=True)
     same(fleet, "dify1", known)
     play("backup.yml", *BACKUP)
     assert "unfinished" not in fleet.ssh("dify1", "sudo ls -A /var/backups/llmops", check=True).stdout
@@ -196,8 +199,8 @@ def test_a_killed_backup_lets_the_services_go_on(fleet: Fleet, play: Play, known
 @pytest.mark.parametrize(("step", "delay"), [("prepare", 1.0), ("prepare", 4.0), ("switch", 0.5), ("switch", 2.5)])
 def test_a_killed_restore_leaves_what_ran_and_works_again(fleet: Fleet, play: Play, known: Known, step: str, delay: float) -> None:
     before = data.running_since(fleet, "dify1")
-    # The playbook looks first (1), prepares (2), switches (3).
-    with kills.kill_on_host(fleet, "dify1", {"prepare": 2, "switch": 3}[step], delay) as said:
+    # The playbook looks first, which is over before it is noticed, then prepares (1) and switches (2).
+    with kills.kill_on_host(fleet, "dify1", {"prepare": 1, "switch": 2}[step], delay) as said:
         run = play("restore.yml", *BACKUP, expected=None)
     print(said)
     if step == "prepare" and run.rc:

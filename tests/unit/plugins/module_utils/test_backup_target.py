@@ -38,6 +38,8 @@ TEXT = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"
         ),
         ("GET", "/?lifecycle", {}, NOTHING, "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
         ("GET", "/?max-keys=2&prefix=J", {}, NOTHING, "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+        # The server puts the words in order, whatever order they are sent in.
+        ("GET", "/?prefix=J&max-keys=2", {}, NOTHING, "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
     ],
 )
 def test_signatures_are_the_published_ones(method, path, headers, payload, signature):
