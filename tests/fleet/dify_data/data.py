@@ -21,7 +21,7 @@ TABLES = {
         "tenant_default_models": "provider_name, model_name, model_type",
         "datasets": "id, name, embedding_model",
         "documents": "id, dataset_id, name, indexing_status, word_count",
-        "document_segments": "id, document_id, content, vector",
+        "document_segments": "id, document_id, content, embedding",
         "upload_files": "id, storage_key, size, hash",
     },
     "dify_plugin": {"plugin_installations": "plugin_unique_identifier"},

@@ -202,7 +202,7 @@ class Knowledge:
                 word_count=len(piece),
                 tokens=len(piece) // 4 + 1,
                 index_node_hash=hashlib.sha256(piece.encode()).hexdigest(),
-                vector=json.dumps(vector) if vector else None,
+                embedding=json.dumps(vector) if vector else None,
                 hit_count=0,
                 status="completed",
                 created_by=document["created_by"],
@@ -233,7 +233,7 @@ class Knowledge:
         method = model["search_method"]
         if method in ("semantic_search", "hybrid_search") and dataset["indexing_technique"] == "high_quality":
             vector = self._embed(tenant, dataset["embedding_model_provider"], dataset["embedding_model"], [query])["embeddings"][0]
-            scores = {row["id"]: _cosine(vector, json.loads(row["vector"])) for row in rows if row["vector"]}
+            scores = {row["id"]: _cosine(vector, json.loads(row["embedding"])) for row in rows if row["embedding"]}
         if method != "semantic_search" or dataset["indexing_technique"] != "high_quality":
             words = _words(query)
             for row in rows:

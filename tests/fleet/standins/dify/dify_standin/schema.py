@@ -111,7 +111,8 @@ _DATASETS = [
     _table(
         "document_segments",
         "id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, dataset_id TEXT NOT NULL, document_id TEXT NOT NULL, position INTEGER NOT NULL, "
-        "content TEXT NOT NULL, word_count INTEGER NOT NULL, tokens INTEGER NOT NULL, index_node_hash TEXT, vector TEXT, "
+        # Not "vector": MariaDB keeps that word for a type of its own since 11.7.
+        "content TEXT NOT NULL, word_count INTEGER NOT NULL, tokens INTEGER NOT NULL, index_node_hash TEXT, embedding TEXT, "
         "hit_count INTEGER NOT NULL, status TEXT NOT NULL, created_by TEXT, created_at DOUBLE PRECISION NOT NULL, "
         "completed_at DOUBLE PRECISION",
     ),
