@@ -17,14 +17,7 @@ description:
     name, because a package that O(packages) keeps out would come from there.
   - Does not run C(dnf).
 extends_documentation_fragment:
-  - llmops.dify_xinference.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - llmops.dify_xinference.attributes.converging_module
 options:
   name:
     description: Identifier of the repository, and name of the two files.
