@@ -130,7 +130,6 @@ def test_what_cannot_run_here_is_rendered_as_upstream_wants_it(fleet: Fleet, pla
         "dify_images": {"redis": "redis@sha256:" + "0" * 64},
         "dify_certbot_domain": "dify.example.com",
         "dify_certbot_email": "admin@example.com",
-        "dify_vector_store": "qdrant",
         "dify_env_known_names": ["S3_SECRET_KEY", "STORAGE_TYPE"],
         "dify_env": {"STORAGE_TYPE": "s3"},
         "dify_env_secrets": {"S3_SECRET_KEY": "NobodyShallReadThis1"},
