@@ -261,3 +261,22 @@ def test_wherever_undo_is_interrupted_it_goes_on(home, monkeypatch, after):
     monkeypatch.setattr(os, "rename", real)
     restore.undo(str(folder), "dify", 1)
     assert words(folder) == OLD and sorted(os.listdir(folder)) == sorted(OLD)
+
+
+def test_a_network_that_docker_holds_fast_stays_and_another_failure_does_not(monkeypatch):
+    from ansible_collections.llmops.dify_xinference.plugins.module_utils import _dify_stack as stack
+
+    said, asked = "network dify_default has active endpoints", []
+
+    def docker(*arguments, **unused):
+        asked.append(arguments[:3])
+        if arguments[:2] == ("network", "rm") and arguments[2] == "a":
+            raise stack.BackupError(said)
+        return "a b" if arguments[:2] == ("network", "ls") else ""
+
+    monkeypatch.setattr(stack, "docker", docker)
+    stack.remove_project("dify")
+    assert ("network", "rm", "b") in asked
+    said = "permission denied"
+    with pytest.raises(stack.BackupError, match="permission denied"):
+        stack.remove_project("dify")
